@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+
+#include "fd-util.h"
+#include "log.h"
+#include "worker.h"
+
+struct Worker {
+        worker_work_t work;
+        worker_done_t done;
+        void *userdata;
+        sd_event_source *source;
+        pthread_t thread;
+        int fd; /* eventfd, written by the thread when work() has returned */
+        int result;
+};
+
+static Worker *worker_free(Worker *w) {
+        if (!w)
+                return NULL;
+        w->source = sd_event_source_disable_unref(w->source);
+        w->fd = safe_close(w->fd);
+        return mfree(w);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Worker *, worker_free)
+
+static void *worker_thread(void *p) {
+        Worker *w = p;
+
+        w->result = w->work(w->userdata);
+        if (eventfd_write(w->fd, 1) < 0)
+                log_error_errno(-errno, "Failed to report a worker's end: %m");
+        return NULL;
+}
+
+static int on_done(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        _cleanup_(worker_freep) Worker *w = userdata;
+
+        (void) pthread_join(w->thread, NULL);
+        w->done(w->result, w->userdata);
+        return 0;
+}
+
+int worker_start(sd_event *event, const char *name, worker_work_t work, worker_done_t done,
+                 void *userdata, Worker **ret) {
+        _cleanup_(worker_freep) Worker *w = NULL;
+        sigset_t all, old;
+        int r;
+
+        assert(event);
+        assert(work);
+        assert(done);
+
+        w = malloc(sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        *w = (Worker){.work = work, .done = done, .userdata = userdata, .fd = -EBADF};
+        w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (w->fd < 0)
+                return -errno;
+        r = sd_event_add_io(event, &w->source, w->fd, EPOLLIN, on_done, w);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(w->source, name);
+
+        /* Signals belong to the event loop; the faults of a thread's own making it must see. */
+        (void) sigfillset(&all);
+        (void) sigdelset(&all, SIGBUS);
+        (void) sigdelset(&all, SIGSEGV);
+        r = -pthread_sigmask(SIG_BLOCK, &all, &old);
+        if (r < 0)
+                return r;
+        r = -pthread_create(&w->thread, NULL, worker_thread, w);
+        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+        if (r < 0)
+                return r;
+        if (name)
+                (void) pthread_setname_np(w->thread, name);
+        if (ret)
+                *ret = w;
+        (void) TAKE_PTR(w);
+        return 0;
+}
+
+void worker_abandon(Worker *w) {
+        if (!w)
+                return;
+        w->source = sd_event_source_disable_unref(w->source);
+        (void) pthread_detach(w->thread);
+}
