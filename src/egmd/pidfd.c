@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/pidfd.h>
+
+#include "fd-util.h"
+#include "pidfd.h"
+#include "size.h"
+
+#define FDINFO_MAX 4096U
+
+/* PIDFD_THREAD (Linux 6.9) is this bit, and shows among the file's flags. */
+#define FLAG_THREAD O_EXCL
+
+int pidfd_verify(int fd) {
+        static const char expected[] = "anon_inode:[pidfd]";
+        char path[64], link[sizeof(expected)];
+        ssize_t n;
+        int flags;
+
+        if (fd < 0)
+                return -EBADF;
+        /* Everything that has a path starts with a slash, so no file can be named like this. */
+        (void) snprintf(path, sizeof(path), "/proc/thread-self/fd/%i", fd);
+        n = readlink(path, link, sizeof(link));
+        if (n < 0)
+                return errno == ENOENT ? -EBADF : -errno;
+        if (n != (ssize_t) strlen(expected) || memcmp(link, expected, strlen(expected)) != 0)
+                return -EBADF;
+
+        flags = fcntl(fd, F_GETFL);
+        if (flags < 0)
+                return -errno;
+        return flags & FLAG_THREAD ? -EBADF : 0;
+}
+
+int pidfd_get_pid(int fd, pid_t *ret) {
+        _cleanup_free_ char *text = NULL;
+        char path[64], *at;
+        int pid, r;
+
+        assert(ret);
+
+        r = pidfd_verify(fd);
+        if (r < 0)
+                return r;
+        (void) snprintf(path, sizeof(path), "/proc/thread-self/fdinfo/%i", fd);
+        r = read_full_file_at(AT_FDCWD, path, FDINFO_MAX, &text, NULL);
+        if (r < 0)
+                return r;
+        at = strstr(text, "\nPid:\t");
+        if (!at)
+                return -EBADMSG;
+        at += strlen("\nPid:\t");
+        at[strcspn(at, "\n")] = '\0';
+        r = parse_int(at, &pid);
+        if (r < 0)
+                return -EBADMSG;
+        if (pid < 0)
+                return -ESRCH;
+        if (pid == 0)
+                return -EREMOTE;
+        *ret = pid;
+        return 0;
+}
+
+int pidfd_is_dead(int fd) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+
+        assert(fd >= 0);
+
+        for (;;) {
+                int r = poll(&p, 1, 0);
+
+                if (r >= 0)
+                        break;
+                if (errno != EINTR)
+                        return -errno;
+        }
+        if (p.revents & POLLNVAL)
+                return -EBADF;
+        return p.revents != 0;
+}
+
+int pidfd_new(pid_t pid, int *ret_fd) {
+        int fd;
+
+        assert(pid > 0);
+        assert(ret_fd);
+
+        fd = pidfd_open(pid, 0);
+        if (fd < 0)
+                return -errno;
+        *ret_fd = fd;
+        return 0;
+}
+
+int pidfd_signal(int fd, int sig) {
+        assert(fd >= 0);
+        return pidfd_send_signal(fd, sig, NULL, 0) < 0 ? -errno : 0;
+}

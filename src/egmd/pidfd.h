@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <sys/types.h>
+
+#include "macro.h"
+
+/* Processes by descriptor: unlike a number, it never comes to mean another process. */
+
+/* Vets a descriptor that somebody sent: 0, or -EBADF unless it is the pidfd of a whole process (one of a
+ * single thread says "gone" while the process lives on). */
+int pidfd_verify(int fd);
+
+/* -EBADF as above; -ESRCH: the process is gone and reaped; -EREMOTE: it is in a PID namespace that we
+ * cannot see into. A zombie still has its number. */
+int pidfd_get_pid(int fd, pid_t *ret);
+
+/* 1 when the process is gone, or a zombie: its memory is unmapped. 0 when not. */
+int pidfd_is_dead(int fd);
+
+/* -ESRCH: no such process. Close-on-exec. */
+int pidfd_new(pid_t pid, int *ret_fd);
+
+/* -ESRCH: it is gone. */
+int pidfd_signal(int fd, int sig);
