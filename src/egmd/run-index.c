@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Called by the tree's rotations and removals for nodes whose children changed, from below to
+ * above. */
+#define RB_AUGMENT(run) ((void) run_update(run))
+
+#include "run-index.h"
+
+static int run_compare(const Run *a, const Run *b) {
+        if (a->size != b->size)
+                return a->size < b->size ? -1 : 1;
+        return (a->offset > b->offset) - (a->offset < b->offset);
+}
+
+/* The longest piece of the run that starts at a multiple of align. */
+static uint64_t run_aligned(const Run *run, uint64_t align) {
+        uint64_t skip = -run->offset & (align - 1);
+
+        return skip < run->size ? run->size - skip : 0;
+}
+
+/* True when something changed. */
+static bool run_update(Run *run) {
+        const Run *left = RB_LEFT(run, entry), *right = RB_RIGHT(run, entry);
+        bool changed = false;
+
+        for (unsigned i = 0; i < run->n_aligns; i++) {
+                uint64_t longest = run_aligned(run, UINT64_C(1) << (run->shift + i));
+
+                if (left)
+                        longest = MAX(longest, left->longest[i]);
+                if (right)
+                        longest = MAX(longest, right->longest[i]);
+                changed |= run->longest[i] != longest;
+                run->longest[i] = longest;
+        }
+        return changed;
+}
+
+RB_GENERATE_INTERNAL(RunTree, Run, entry, run_compare, _unused_ static)
+
+void run_index_init(RunIndex *index, uint64_t granule) {
+        assert(index);
+        assert(is_pow2(granule));
+
+        *index = (RunIndex){
+                        .tree = RB_INITIALIZER(&index->tree),
+                        .shift = (uint8_t) __builtin_ctzll(granule),
+                        .n_aligns = 1,
+        };
+        while (granule << (index->n_aligns - 1) < RUN_ALIGN_MAX && granule < RUN_ALIGN_MAX)
+                index->n_aligns++;
+}
+
+size_t run_index_run_size(const RunIndex *index) {
+        assert(index);
+
+        return sizeof(Run) + index->n_aligns * sizeof(uint64_t);
+}
+
+bool run_index_align_supported(const RunIndex *index, uint64_t align) {
+        assert(index);
+
+        return is_pow2(align) && __builtin_ctzll(align) >= index->shift &&
+               __builtin_ctzll(align) < index->shift + index->n_aligns;
+}
+
+void run_index_insert(RunIndex *index, Run *run) {
+        Run *other;
+
+        assert(index);
+        assert(run);
+        assert(run->size > 0);
+
+        run->shift = index->shift;
+        run->n_aligns = index->n_aligns;
+        run->entry = (__typeof__(run->entry)){};
+        (void) run_update(run);
+        other = RB_INSERT(RunTree, &index->tree, run);
+        assert(!other);
+        (void) other;
+        /* The tree updates the parent and what it turns around, with what the nodes below knew by
+         * then. Only those above the run can be wrong now. */
+        for (Run *p = run; p; p = RB_PARENT(p, entry))
+                (void) run_update(p);
+}
+
+void run_index_remove(RunIndex *index, Run *run) {
+        uint64_t size;
+
+        assert(index);
+        assert(run);
+
+        /* First everything above forgets the run, then it leaves: the tree only updates what it
+         * moves. */
+        size = run->size;
+        run->size = 0;
+        for (Run *p = run; p && run_update(p); p = RB_PARENT(p, entry))
+                ;
+        (void) RB_REMOVE(RunTree, &index->tree, run);
+        run->size = size;
+}
+
+const Run *run_index_longest(const RunIndex *index) {
+        const Run *run;
+
+        assert(index);
+
+        for (run = RB_ROOT(&index->tree); run && RB_RIGHT(run, entry); run = RB_RIGHT(run, entry))
+                ;
+        return run;
+}
+
+const Run *run_index_fit(const RunIndex *index, uint64_t size, uint64_t align) {
+        const Run *run;
+        unsigned i;
+
+        assert(index);
+        assert(size > 0);
+        assert(run_index_align_supported(index, align));
+
+        i = (unsigned) __builtin_ctzll(align) - index->shift;
+        run = RB_ROOT(&index->tree);
+        if (!run || run->longest[i] < size)
+                return NULL;
+        for (;;) {
+                const Run *left = RB_LEFT(run, entry);
+
+                if (left && left->longest[i] >= size)
+                        run = left;
+                else if (run_aligned(run, align) >= size)
+                        return run;
+                else
+                        run = RB_RIGHT(run, entry);
+                assert(run);
+        }
+}
+
+/* Returns the number of black nodes on every way down. */
+static unsigned run_check(const RunIndex *index, const Run *run) {
+        const Run *left, *right;
+        unsigned black;
+
+        if (!run)
+                return 1;
+        left = RB_LEFT(run, entry);
+        right = RB_RIGHT(run, entry);
+        assert(run->size > 0);
+        assert(run->shift == index->shift && run->n_aligns == index->n_aligns);
+        assert(!left || (RB_PARENT(left, entry) == run && run_compare(left, run) < 0));
+        assert(!right || (RB_PARENT(right, entry) == run && run_compare(run, right) < 0));
+        for (unsigned i = 0; i < run->n_aligns; i++) {
+                uint64_t longest = run_aligned(run, UINT64_C(1) << (run->shift + i));
+
+                longest = MAX(longest, left ? left->longest[i] : 0);
+                longest = MAX(longest, right ? right->longest[i] : 0);
+                assert(run->longest[i] == longest);
+        }
+        black = run_check(index, left);
+        assert(run_check(index, right) == black);
+        return black + (RB_COLOR(run, entry) == RB_BLACK);
+}
+
+void run_index_check(const RunIndex *index) {
+        assert(index);
+
+        (void) run_check(index, RB_ROOT(&index->tree));
+}
