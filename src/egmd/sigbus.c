@@ -30,8 +30,8 @@ static void on_unguarded(int sig, siginfo_t *info, void *context) {
         if (previous.sa_handler == SIG_IGN && info->si_code <= 0)
                 return;
 
-        /* A fault comes again as soon as we return, and a core dump then shows where; a signal that was
-         * sent does not, so send it on. */
+        /* A fault comes again as soon as we return, and a core dump then shows where; a signal
+         * that was sent does not, so send it on. */
         (void) signal(SIGBUS, SIG_DFL);
         if (info->si_code <= 0)
                 (void) raise(SIGBUS);
@@ -44,8 +44,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context) {
         if (info->si_code == BUS_MCEERR_AO)
                 return;
 
-        /* si_addr means something only when the kernel raised it (si_code > 0). On arm64 it is NULL for an
-         * abort whose address register was not valid. */
+        /* si_addr means something only when the kernel raised it (si_code > 0). On arm64 it is
+         * NULL for an abort whose address register was not valid. */
         if (g && info->si_code > 0 &&
             (!info->si_addr || (uintptr_t) info->si_addr - g->start < g->size)) {
                 g->address = info->si_addr;
@@ -61,12 +61,14 @@ static bool is_ours(const struct sigaction *a) {
 }
 
 int sigbus_init(void) {
-        /* SA_NODEFER: the mask is the same inside the handler, so leaving it by a jump need not restore it. */
+        /* SA_NODEFER: the mask is the same inside the handler, so leaving it by a jump need not
+         * restore it. */
         struct sigaction old,
                         action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER};
         int r = 0;
 
-        /* Looked up each time and not done once: a library that installs its own would cost us the daemon. */
+        /* Looked up each time and not done once: a library that installs its own would cost us
+         * the daemon. */
         if (sigaction(SIGBUS, NULL, &old) < 0)
                 return -errno;
         if (is_ours(&old))
@@ -92,7 +94,6 @@ int sigbus_guard_run(void (*fn)(void *userdata), void *userdata, void *range, si
         int r;
 
         assert(fn);
-        assert(range || size == 0);
         assert(!current);
 
         r = sigbus_init();

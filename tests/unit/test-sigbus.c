@@ -154,7 +154,8 @@ static void test_unknown_address(void **state) {
         munmap(fake_range, PAGES * (size_t) getpagesize());
 }
 
-/* What must kill the process, or go to whoever was there before, is tried in a process of its own. */
+/* What must kill the process, or go to whoever was there before, is tried in a process of its
+ * own. */
 static void send_kill(void *userdata) {
         (void) kill(getpid(), SIGBUS);
 }

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "fd-util.h"
+#include "provider-sim.h"
+#include "retired-list.h"
+#include "string-table.h"
+
+/* Firmware's unit. */
+#define UNIT (64 * KIB)
+
+typedef struct SimProvider {
+        Provider provider;
+        SimRegion *region;
+        bool useless; /* the open file has nothing behind it */
+} SimProvider;
+
+static const char *const sim_variant_table[_SIM_VARIANT_MAX] = {
+                [SIM_VARIANT_K2] = "K2",
+                [SIM_VARIANT_R2] = "R2",
+                [SIM_VARIANT_S3] = "S3",
+                [SIM_VARIANT_S4] = "S4",
+};
+DEFINE_STRING_TABLE(sim_variant, SimVariant)
+
+static const char *const sim_list_fault_table[_SIM_LIST_FAULT_MAX] = {
+                [SIM_LIST_OK] = "ok",           [SIM_LIST_COUNT] = "count",
+                [SIM_LIST_HUGE] = "huge",       [SIM_LIST_TINY] = "tiny",
+                [SIM_LIST_GROWING] = "growing", [SIM_LIST_WILD] = "wild",
+                [SIM_LIST_FAULT] = "fault",     [SIM_LIST_NONE] = "none",
+};
+DEFINE_STRING_TABLE(sim_list_fault, SimListFault)
+
+static void unlockp(pthread_mutex_t **lock) {
+        (void) pthread_mutex_unlock(*lock);
+}
+
+#define SIM_LOCK(s) \
+        _cleanup_(unlockp) pthread_mutex_t *locked = &(s)->lock; \
+        (void) pthread_mutex_lock(locked)
+
+static SimProvider *sim_of(Provider *p) {
+        return CONTAINER_OF(p, SimProvider, provider);
+}
+
+void sim_region_done(SimRegion *s) {
+        assert(s);
+
+        free(s->name);
+        for (size_t i = 0; i < s->n_gpus; i++)
+                free(s->gpus[i]);
+        free(s->gpus);
+        ranges_done(&s->retired);
+        ranges_done(&s->faults.bad);
+        free(s->faults.open_gate);
+        safe_close(s->memory_fd);
+        (void) pthread_mutex_destroy(&s->lock);
+        *s = SIM_REGION_INIT;
+}
+
+static int sim_ranges_add(SimRegion *s, Ranges *l, uint64_t offset, uint64_t size) {
+        SIM_LOCK(s);
+
+        if (size == 0 || offset >= s->size || size > s->size - offset)
+                return -ERANGE;
+        return ranges_add(l, offset, size);
+}
+
+int sim_region_retire(SimRegion *s, uint64_t offset, uint64_t size) {
+        assert(s);
+        return sim_ranges_add(s, &s->retired, offset, size);
+}
+
+int sim_region_break(SimRegion *s, uint64_t offset, uint64_t size) {
+        assert(s);
+        return sim_ranges_add(s, &s->faults.bad, offset, size);
+}
+
+/* As the driver gives it to whoever opens it: zero all over. The seals stand for what cannot be
+ * done to a device either. */
+static int sim_region_clear(SimRegion *s) {
+        _cleanup_close_ int fd = -EBADF;
+
+        if (s->memory_fd >= 0) {
+                if (fallocate(s->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                              (off_t) s->size) < 0)
+                        return -errno;
+                return 0;
+        }
+        fd = memfd_create(s->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (fd < 0)
+                return -errno;
+        if (ftruncate(fd, (off_t) s->size) < 0)
+                return -errno;
+        if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+                return -errno;
+        s->memory_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int sim_open_file(Provider *p, int *ret_fd) {
+        SimRegion *s = sim_of(p)->region;
+        char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+        int fd, r;
+
+        if (s->faults.open_gate) {
+                _cleanup_close_ int gate =
+                                open(s->faults.open_gate, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+                if (gate < 0)
+                        return -errno;
+        }
+        if (s->faults.open_errno > 0)
+                return -s->faults.open_errno;
+        if (s->faults.held && s->variant != SIM_VARIANT_K2)
+                return -EBUSY;
+        sim_of(p)->useless = s->faults.held || s->faults.useless;
+        if (!sim_of(p)->useless || s->memory_fd < 0) {
+                r = sim_region_clear(s);
+                if (r < 0)
+                        return r;
+        }
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", s->memory_fd);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        *ret_fd = fd;
+        return 0;
+}
+
+static int sim_check_file(Provider *p, const struct stat *st) {
+        return S_ISREG(st->st_mode) && (uint64_t) st->st_size == p->size ? 0 : -ENODEV;
+}
+
+/* Which unit comes i-th: ascending, or as from a hash table. */
+static size_t sim_scatter(SimVariant v, size_t i, size_t n) {
+        if (v == SIM_VARIANT_S4)
+                return i;
+        return i % 2 == 0 ? n - 1 - i / 2 : i / 2;
+}
+
+static size_t sim_units(const SimRegion *s) {
+        return ranges_bytes(&s->retired) / UNIT;
+}
+
+static uint64_t sim_unit(const SimRegion *s, size_t i) {
+        RANGES_FOREACH (r, &s->retired) {
+                size_t n = r->size / UNIT;
+
+                if (i < n)
+                        return r->offset + i * UNIT;
+                i -= n;
+        }
+        return 0;
+}
+
+/* Entries for one unit, and every third twice in the old driver. */
+static size_t sim_entries(const SimRegion *s, size_t i, uint64_t page) {
+        if (s->variant == SIM_VARIANT_K2)
+                return i % 3 == 0 ? 2 : 1;
+        return s->variant == SIM_VARIANT_R2 ? 1 : MAX(UNIT / page, UINT64_C(1));
+}
+
+static size_t sim_fill(const SimRegion *s, RetiredListEntry *e, size_t room) {
+        uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE);
+        size_t units = sim_units(s), n = 0;
+
+        if (s->faults.list == SIM_LIST_WILD) {
+                const RetiredListEntry wild[] = {
+                                {UINT64_C(0xffffffffffff0000), page},
+                                {s->size, page},
+                                {s->size + page, UINT64_MAX},
+                                {0x10000, 0},
+                };
+
+                for (; n < ELEMENTSOF(wild); n++)
+                        if (n < room)
+                                e[n] = wild[n];
+        }
+        for (size_t i = 0; i < units; i++) {
+                size_t at = sim_scatter(s->variant, i, units), k = sim_entries(s, i, page);
+                bool twice = s->variant == SIM_VARIANT_K2;
+
+                for (size_t j = 0; j < k; j++, n++)
+                        if (n < room)
+                                e[n] = (RetiredListEntry){sim_unit(s, at) + (twice ? 0 : j * page),
+                                                          page};
+        }
+        return n;
+}
+
+static int sim_list_call(Provider *p, void *buffer) {
+        SimRegion *s = sim_of(p)->region;
+        RetiredListHeader *h = buffer;
+        size_t n;
+
+        if (sim_of(p)->useless || h->argsz < sizeof(*h))
+                return -EINVAL;
+
+        SIM_LOCK(s);
+        n = sim_fill(s, NULL, 0);
+        h->count = 0;
+        switch (s->faults.list) {
+        case SIM_LIST_NONE:
+                return -ENOTTY;
+        case SIM_LIST_FAULT:
+                if (h->argsz > sizeof(*h))
+                        return 16;
+                n = MAX(n, (size_t) 1);
+                break;
+        case SIM_LIST_COUNT:
+                h->count = UINT32_MAX;
+                return 0;
+        case SIM_LIST_HUGE:
+                h->argsz = UINT32_MAX;
+                return 0;
+        case SIM_LIST_TINY:
+                h->argsz = sizeof(*h) - 1;
+                return 0;
+        case SIM_LIST_GROWING:
+                h->argsz += 100 * sizeof(RetiredListEntry);
+                return 0;
+        default:
+                break;
+        }
+        if (h->argsz < retired_list_size(n)) {
+                h->argsz = (uint32_t) retired_list_size(n);
+                return 0;
+        }
+        h->count = (uint32_t) sim_fill(s, (RetiredListEntry *) (h + 1), n);
+        return 0;
+}
+
+/* Bad pages are ones without anything behind them: an access is SIGBUS, as it would be from the
+ * real thing. */
+static int sim_punch_bad(const SimRegion *s, char *base, uint64_t offset, size_t size) {
+        _cleanup_ranges_ Ranges bad = {};
+        _cleanup_close_ int empty = -EBADF;
+        int r;
+
+        r = ranges_clip(&s->faults.bad, offset, size, &bad);
+        if (r < 0 || bad.n == 0)
+                return r;
+        empty = memfd_create("bad", MFD_CLOEXEC);
+        if (empty < 0)
+                return -errno;
+        RANGES_FOREACH (i, &bad)
+                if (mmap(base + (i->offset - offset), i->size, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_FIXED, empty, 0) == MAP_FAILED)
+                        return -errno;
+        return 0;
+}
+
+/* Which part of the region the driver maps for an offset, or its errno. */
+static int sim_driver_offset(const SimRegion *s, uint64_t offset, size_t size, uint64_t *ret) {
+        uint64_t end;
+
+        if (s->variant == SIM_VARIANT_K2) {
+                *ret = 0;
+                return 0; /* nor is the size looked at; behind the memory is SIGBUS here */
+        }
+        if (s->variant == SIM_VARIANT_R2)
+                offset &= (UINT64_C(1) << 40) - 1;
+        if (__builtin_add_overflow(offset, size, &end))
+                return -EOVERFLOW;
+        if (end > s->size)
+                return -EINVAL;
+        *ret = offset;
+        return 0;
+}
+
+static void *sim_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
+        SimRegion *s = sim_of(p)->region;
+        void *m;
+        int r;
+
+        SIM_LOCK(s);
+        r = sim_of(p)->useless ? -EINVAL : sim_driver_offset(s, offset, size, &offset);
+        if (++s->n_mmaps == s->faults.mmap_fail_at)
+                r = -ENOMEM;
+        if (r < 0) {
+                errno = -r;
+                return MAP_FAILED;
+        }
+        m = mmap(NULL, size, prot, MAP_SHARED, p->fd, (off_t) offset);
+        if (m == MAP_FAILED)
+                return m;
+        r = sim_punch_bad(s, m, offset, size);
+        if (r < 0) {
+                (void) munmap(m, size);
+                errno = -r;
+                return MAP_FAILED;
+        }
+        return m;
+}
+
+static const ProviderVTable sim_vtable = {
+                .name = "sim",
+                .open_file = sim_open_file,
+                .check_file = sim_check_file,
+                .list_call = sim_list_call,
+                .mmap = sim_mmap,
+};
+
+int sim_region_provider(SimRegion *s, Provider **ret) {
+        _cleanup_free_ SimProvider *p = NULL;
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        assert(s);
+        assert(ret);
+
+        if (asprintf(&path, "memfd:%s", s->name) < 0)
+                return -ENOMEM;
+        p = malloc(sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        r = provider_init(&p->provider, &sim_vtable, s->name, path, s->size);
+        if (r < 0)
+                return r;
+        p->region = s;
+        p->useless = false;
+        *ret = &TAKE_PTR(p)->provider;
+        return 0;
+}
