@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
+# For the cases: checks that print TAP lines, waiting with a deadline, and the stand-in module.
+# A case is a bash script in cases/ that sources "$LIB"; $VARIANT is the driver version it is for.
+# Comment lines in it, if any: "# variants: K2 S4" (default all), "# seconds: 30" (default 60).
+# A failed check makes the case fail; it goes on, unless it says `check ... || bail`.
+
+checks_failed=0
+
+report() { # report STATUS DESCRIPTION [WHY...]
+        if [ "$1" = 0 ]; then
+                echo "ok - $2"
+                return 0
+        fi
+        echo "not ok - $2"
+        shift 2
+        [ $# = 0 ] || printf '#   %s\n' "$@"
+        checks_failed=$((checks_failed + 1))
+        return 1
+}
+
+bail() {
+        echo "# giving up${*:+: $*}"
+        exit 1
+}
+
+# In this shell, not in one of its own: the command may start something, or set a variable.
+run_quietly() {
+        "$@" >/run/check.out 2>&1
+}
+
+check() { # check DESCRIPTION COMMAND...: the command succeeds
+        local description=$1 status said
+        shift
+        run_quietly "$@"
+        status=$?
+        said=$(cat /run/check.out)
+        report "$status" "$description" "$*: status $status" ${said:+"$said"}
+}
+
+check_fails() { # check_fails DESCRIPTION TEXT COMMAND...: it fails, and says TEXT
+        local description=$1 text=$2 said
+        shift 2
+        if run_quietly "$@"; then
+                report 1 "$description" "$*: succeeded"
+        else
+                said=$(cat /run/check.out)
+                [[ $said == *"$text"* ]]
+                report $? "$description" "$*: said '$said', not '$text'"
+        fi
+}
+
+is() { # is DESCRIPTION GOT WANTED
+        [ "$2" = "$3" ]
+        report $? "$1" "got:    $2" "wanted: $3"
+}
+
+like() { # like DESCRIPTION GOT PATTERN (extended regular expression)
+        [[ $2 =~ $3 ]]
+        report $? "$1" "got:      $2" "not like: $3"
+}
+
+# Relays TAP from another program: its "not ok" lines and its status count.
+relay() { # relay DESCRIPTION COMMAND...
+        local description=$1 status
+        shift
+        "$@"
+        status=$?
+        report "$status" "$description" "$*: status $status"
+}
+
+# For what has no event to wait for.
+wait_until() { # wait_until SECONDS COMMAND...
+        local end=$((SECONDS + $1))
+        shift
+        until "$@" >/dev/null 2>&1; do
+                [ "$SECONDS" -lt "$end" ] || return 1
+                sleep 0.05
+        done
+}
+
+finish() { # a case that ends here has run to its end
+        [ "$checks_failed" = 0 ]
+        exit
+}
+
+# ---- the module ----
+
+sim_load() { # sim_load [PARAMETER=VALUE...]; waits for udev
+        modprobe -q auxiliary 2>/dev/null
+        insmod /job/egmsim.ko "variant=$VARIANT" "$@" || return 1
+        udevadm settle --timeout=30
+}
+
+sim_unload() {
+        rmmod egmsim || return 1
+        udevadm settle --timeout=30
+}
+
+sim_state() { # sim_state N FIELD
+        sed -nE "s/.*\b$2=(\S+).*/\1/p" "/sys/class/egm/egm$1/sim_state"
+}
+
+sim_poison() { # sim_poison N OFFSET
+        echo "$2" >"/sys/class/egm/egm$1/sim_poison"
+}
+
+sim_retire() { # sim_retire N OFFSET[*COUNT]: a 64 KiB entry, or some in a row
+        echo "$2" >"/sys/class/egm/egm$1/sim_retire"
+}
+
+sim_present() { # sim_present N 0|1: takes /dev/egmN away, brings it back
+        echo "$2" >"/sys/kernel/egmsim/egm$1/present"
+}
+
+sim_gpus() { # sim_gpus N COUNT: plugs GPUs in or pulls them out until there are COUNT
+        echo "$2" >"/sys/kernel/egmsim/egm$1/gpus"
+}
+
+sim_hold() { # sim_hold Y|N: scrubs stand still
+        echo "$1" >/sys/module/egmsim/parameters/scrub_hold
+}
+
+hold_open() { # hold_open FILE: keeps it open, until hold_close
+        egm-probe hold "$1" >/run/hold.out &
+        holder=$!
+        wait_until 20 grep -qx open /run/hold.out
+}
+
+hold_close() {
+        kill "$holder" && wait "$holder"
+        [ $? = 143 ]
+}
+
+# Between cases: whatever a case left behind, the next one starts without it.
+cleanup() {
+        [ ! -e /sys/module/egmsim ] || sim_hold N
+        if systemctl -q is-active egmd.service; then
+                systemctl stop egmd.service
+        fi
+        systemctl reset-failed 2>/dev/null
+        [ ! -e /sys/module/egmsim ] || {
+                wait_until 10 sim_idle || {
+                        echo "egmsim is still in use"
+                        return 1
+                }
+                sim_unload
+        }
+}
+
+sim_idle() {
+        [ "$(cat /sys/module/egmsim/refcnt)" = 0 ]
+}
