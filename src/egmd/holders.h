@@ -5,13 +5,19 @@
 
 #include "ranges.h"
 
-/* Who maps a region or has it open, as /proc tells. Blocking; meant for a worker thread. */
+/* Who maps a region or has it open, as /proc tells. Blocking; meant for a worker thread.
+ *
+ * /proc shows descriptors in tables and mappings in memory. It does not show a descriptor that is under way
+ * in a socket or registered with io_uring alone, memory that outlives its process because a vhost device
+ * passed on to somebody else still refers to it, or what an IOMMU maps. A holder that is trusted
+ * with its descriptor has none of them without one that shows; for others there is enforcement (I7). */
 
 typedef struct HolderDevice {
         dev_t rdev; /* char device number; 0: recognise by dev + ino (sim) */
         dev_t dev;  /* of the inode the daemon has open */
         ino_t ino;
         uint64_t size;
+        bool offsets; /* mmap offsets are honoured; without, each mapping counts as everything */
 } HolderDevice;
 
 /* One process and one device. */
@@ -25,7 +31,8 @@ typedef struct Holder {
         bool has_fd; /* a descriptor of the device is open in it */
         bool maps;
         Ranges mapped; /* what it maps, in bytes of the region; private maps count as everything */
-        ino_t *pipes; /* inodes of the pipes it has open, sorted: lifetime descriptors among them */
+        ino_t *pipes; /* inodes of the pipes it has open, sorted: lifetime descriptors among them. Only
+                       * those of pipe(2): anybody can give a FIFO of his own the number he likes. */
         size_t n_pipes;
 } Holder;
 
@@ -46,11 +53,19 @@ typedef struct HolderScan {
         pid_t self;         /* left out: ourselves (0: getpid()) */
         bool skip_init_fds; /* pid 1's descriptors don't count: the service manager's descriptor store */
         bool want_pipes;
+        bool ignore_inaccessible; /* processes that we may not look at don't count: for simulations */
 } HolderScan;
 
-/* Lists every process (but self) that has a device open or mapped. Processes that vanish during the scan are no
- * holders; those born during it are found: the scan is repeated until a pass meets no process that it has not seen.
- * A process that cannot be looked at (EACCES) makes the whole scan fail with -EACCES: not knowing is not free. */
+/* Lists every process (but self) that has a device open or mapped, sorted by pid and device. A descriptor
+ * opened with O_PATH is none: anybody can have one.
+ *
+ * A descriptor can pass from one process to another behind our back, so everything is looked at twice
+ * at least, and again until a pass sees nothing in motion: no holder gone, no new one, no
+ * new process gone before it was looked at. -EAGAIN when that does not come to an end. Who is gone by then is no
+ * holder; who is listed held the device at some moment of the scan.
+ *
+ * A process that cannot be looked at makes the whole scan fail with -EACCES: not knowing is not free. What
+ * is not in the kernel's form is -EBADMSG. */
 int holders_scan(const HolderScan *scan, HolderList *ret);
 
 /* "pid 4711 (qemu-system-aar, machine-qemu.scope)" */
