@@ -60,12 +60,11 @@ RB_GENERATE_INTERNAL(AddressTree, Node, by_address, node_compare, _unused_ stati
 RB_GENERATE_INTERNAL(StateTree, Node, by_state, node_compare, _unused_ static)
 
 /* Memory: whatever an operation needs is at hand before it changes anything. Nodes that merging
- * sets free are kept for a while, so that undoing the latest leases in reverse order needs no new
- * ones. */
+ * sets free are kept, up to what the largest reservation wants. */
 
-#define SPARES_MAX 256U
+#define SPARES_MAX (2 * (EXTENT_MAP_RESERVE_MAX + 1))
 
-static int extent_map_reserve(ExtentMap *m, size_t n) {
+static int extent_map_fill_spares(ExtentMap *m, size_t n) {
         while (m->n_spares < n) {
                 Node *node = calloc(1, offsetof(Node, run) + run_index_run_size(&m->runs));
 
@@ -246,7 +245,7 @@ static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const
         r = extent_map_plan(m, change, offset, end);
         if (r < 0)
                 return r;
-        r = extent_map_reserve(m, (size_t) r);
+        r = extent_map_fill_spares(m, (size_t) r);
         if (r < 0)
                 return r;
 
@@ -279,7 +278,7 @@ int extent_map_new(uint64_t size, uint64_t granule, ExtentMap **ret) {
         m->size = size;
         m->granule = granule;
         run_index_init(&m->runs, granule);
-        r = extent_map_reserve(m, 1);
+        r = extent_map_fill_spares(m, 1);
         if (r < 0)
                 return r;
         n = extent_map_pop_spare(m);
@@ -302,6 +301,14 @@ ExtentMap *extent_map_free(ExtentMap *m) {
         while (m->spares)
                 free(extent_map_pop_spare(m));
         return mfree(m);
+}
+
+int extent_map_reserve(ExtentMap *m, size_t n_leases) {
+        assert(m);
+        assert(n_leases <= EXTENT_MAP_RESERVE_MAX);
+
+        /* A lease ends up as at most two extents more, and needs two nodes while it is carved. */
+        return extent_map_fill_spares(m, 2 * (n_leases + 1));
 }
 
 uint64_t extent_map_size(const ExtentMap *m) {

@@ -70,6 +70,11 @@ bool extent_map_next(const ExtentMap *m, uint64_t offset, ExtentState s, Extent 
 int extent_map_fit(const ExtentMap *m, uint64_t size, uint64_t align, bool include_retired,
                    uint64_t *ret_offset);
 
+/* Memory for so many leases in advance: until something else changes the map, they can be made and
+ * cancelled again, in any order and in parts, without -ENOMEM. */
+#define EXTENT_MAP_RESERVE_MAX 128U
+int extent_map_reserve(ExtentMap *m, size_t n_leases);
+
 /* dirty -> scrubbing; unowned retired bytes in between are passed over. */
 int extent_map_begin_scrub(ExtentMap *m, uint64_t offset, uint64_t size);
 /* scrubbing -> free (clean) or back to dirty; pages retired meanwhile stay retired. */
@@ -80,8 +85,7 @@ int extent_map_soil(ExtentMap *m, uint64_t offset, uint64_t size);
  * -ESTALE. */
 int extent_map_lease(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owner,
                      bool include_retired);
-/* leased -> free: only for a lease that nobody got to see. Undoing the latest leases of a map in
- * reverse order (with no other operation in between) never fails with -ENOMEM. */
+/* leased -> free: only for a lease that nobody got to see. */
 int extent_map_cancel(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owner);
 /* dirty (and unowned retired) -> leased to owner: a lease from before a restart. */
 int extent_map_adopt(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owner);

@@ -10,16 +10,21 @@
 #define EGM_SOCKET_ANY (-1)
 #define EGM_ALIGN_DEFAULT (2 * MIB)
 #define EGM_ALIGN_MAX (1 * GIB)
+#define EGM_GRANULE_MIN \
+        (64 * KIB)         /* what sizes are held against while no region's granule is known */
 #define EGM_SLICES_MAX 64U /* slices in one request */
 
+/* What is asked for together must be true together. */
 typedef struct SliceRequest {
         uint64_t size;      /* bytes; 0 with whole */
         bool whole;         /* the whole region, whatever its size */
         const char *region; /* NULL: any */
-        const char *gpu;    /* PCI address as in sysfs; NULL: any */
-        int node;           /* EGM_NODE_ANY: any */
-        int socket;         /* EGM_SOCKET_ANY: any */
-        uint64_t align;     /* 0: default (EGM_ALIGN_DEFAULT or the granule, whichever is larger) */
+        /* NULL: any. PCI address as in sysfs; case does not matter, and the domain may be left out
+         * where it is 0000. */
+        const char *gpu;
+        int node;       /* EGM_NODE_ANY: any */
+        int socket;     /* EGM_SOCKET_ANY: any */
+        uint64_t align; /* 0: default (EGM_ALIGN_DEFAULT or the granule, whichever is larger) */
         bool include_retired;
 } SliceRequest;
 
@@ -29,11 +34,12 @@ typedef struct PlacementRegion {
         const char *const *gpus; /* NULL-terminated, or NULL */
         int node;
         int socket;
-        ExtentMap *map; /* NULL while its size is not known */
-        bool ready;     /* open, and lending is switched on */
-        const char *why; /* when not ready: the reason in words, e.g. "held elsewhere by pid 7 (qemu)" */
+        ExtentMap *map;  /* NULL while its size is not known */
+        bool ready;      /* open, and lending is switched on */
+        const char *why; /* when not ready: the reason in words: "held elsewhere by pid 7 (qemu)" */
         bool whole_only; /* one lease at a time, from offset 0 (I1 on drivers that ignore offsets) */
-        bool reserved;   /* an earlier waiting request could use it: nobody may overtake */
+        unsigned reserved; /* waiting requests that could use it: nobody may overtake them */
+        const char *users; /* who holds what is leased, in words, for refusals; NULL: not said */
 } PlacementRegion;
 
 typedef struct Placed {
@@ -42,18 +48,29 @@ typedef struct Placed {
         uint64_t size;
 } Placed;
 
-/* Checks a request by itself: n slices (1..EGM_SLICES_MAX), size > 0 xor whole, size a multiple of the granule…
- * The granule is the largest of the regions a slice could go to; unaligned is BadAlignment naming it. */
+/* Checks a request by itself, against what exists, not against what is in use: InvalidArgs (0 or
+ * too many slices; size 0; size and whole), NoSuchRegion (region, GPU, node or socket that does
+ * not exist, or not in one place), BadAlignment (size not a multiple of the granule; alignment not
+ * a power of two from there to EGM_ALIGN_MAX). The granule is the largest of the regions that a
+ * slice could go to. */
 int placement_check(const SliceRequest *slices, size_t n, const PlacementRegion *regions,
                     size_t n_regions, EgmError *reterr);
 
-/* Takes room for all slices (extent_map_lease() to owner) or for none. ret_slices has n places, in the
- * order of the request. Refusals, first that applies: InvalidArgs, NoSuchRegion (region, GPU, node or socket that
- * does not exist), BadAlignment, RegionNotReady (all that could serve it are not ready; says why),
- * NotPartitionable (whole-only regions with a lease out), NoCapacity (how much is free, where, how much is being
- * scrubbed or drained; that others wait ahead), Fragmented (largest free run). */
+/* Takes room for all slices (extent_map_lease() to owner) or for none. ret_slices has n places, in
+ * the order of the request. Until something else changes the maps, the slices can be given back by
+ * extent_map_cancel(), in any order, without -ENOMEM.
+ *
+ * Best fit, across regions as well; regions that can only be lent whole come last for a slice that
+ * is not. What can go to the fewest regions is placed first, and moved to another region where the
+ * rest would not fit otherwise; that search gives up after some hundred steps.
+ *
+ * Refusals: those of placement_check(), then, first that applies: RegionNotReady (all that could
+ * serve a slice are not ready; says why), NotPartitionable (all that could serve it are whole-only
+ * and in use), NoCapacity (how much is free, where, how much is being scrubbed or drained, that
+ * others wait ahead), Fragmented (largest free run). */
 int placement_take(const SliceRequest *slices, size_t n, const PlacementRegion *regions,
                    size_t n_regions, uint64_t owner, Placed *ret_slices, EgmError *reterr);
 
-/* Could slices[i] ever go to regions[j] (selectors match, region large enough when all were free)? */
+/* Could this slice ever go to this region: selectors match, and it would fit if everything but
+ * retired pages were free? True while the region's size is not known. */
 bool placement_is_candidate(const SliceRequest *slice, const PlacementRegion *region);

@@ -19,13 +19,17 @@ static uint64_t run_aligned(const Run *run, uint64_t align) {
         return skip < run->size ? run->size - skip : 0;
 }
 
+static uint64_t run_aligned_class(const Run *run, unsigned i) {
+        return run_aligned(run, UINT64_C(1) << (run->shift + i));
+}
+
 /* True when something changed. */
 static bool run_update(Run *run) {
         const Run *left = RB_LEFT(run, entry), *right = RB_RIGHT(run, entry);
         bool changed = false;
 
         for (unsigned i = 0; i < run->n_aligns; i++) {
-                uint64_t longest = run_aligned(run, UINT64_C(1) << (run->shift + i));
+                uint64_t longest = run_aligned_class(run, i);
 
                 if (left)
                         longest = MAX(longest, left->longest[i]);
@@ -80,9 +84,10 @@ void run_index_insert(RunIndex *index, Run *run) {
         assert(!other);
         (void) other;
         /* The tree updates the parent and what it turns around, with what the nodes below knew by
-         * then. Only those above the run can be wrong now. */
-        for (Run *p = run; p; p = RB_PARENT(p, entry))
-                (void) run_update(p);
+         * then. Only those above the run can be wrong now, and only by not knowing of it. */
+        for (Run *p = RB_PARENT(run, entry); p; p = RB_PARENT(p, entry))
+                for (unsigned i = 0; i < run->n_aligns; i++)
+                        p->longest[i] = MAX(p->longest[i], run_aligned_class(run, i));
 }
 
 void run_index_remove(RunIndex *index, Run *run) {
@@ -150,7 +155,7 @@ static unsigned run_check(const RunIndex *index, const Run *run) {
         assert(!left || (RB_PARENT(left, entry) == run && run_compare(left, run) < 0));
         assert(!right || (RB_PARENT(right, entry) == run && run_compare(run, right) < 0));
         for (unsigned i = 0; i < run->n_aligns; i++) {
-                uint64_t longest = run_aligned(run, UINT64_C(1) << (run->shift + i));
+                uint64_t longest = run_aligned_class(run, i);
 
                 longest = MAX(longest, left ? left->longest[i] : 0);
                 longest = MAX(longest, right ? right->longest[i] : 0);

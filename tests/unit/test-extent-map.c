@@ -2,94 +2,10 @@
 
 #include "test.h"
 
-#include "extent-map.h"
+#include "extent-map-text.h"
+#include "no-memory.h"
 
 #define G (64 * KIB)
-
-/* The linker sends the daemon's calloc() here: after so many calls there is no memory left. */
-static int calloc_left = -1;
-static unsigned calloc_calls;
-
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-
-void *__wrap_calloc(size_t n, size_t size) {
-        calloc_calls++;
-        if (calloc_left == 0)
-                return NULL;
-        if (calloc_left > 0)
-                calloc_left--;
-        return __real_calloc(n, size);
-}
-
-/* A map as a string with a letter for each granule: "." free, "d" dirty, "s" scrubbing, "r"
- * retired; those with an owner: "A" leased to 1, "B" to 2…, "1" draining from 1…, "!" retired.
- * What the map holds behind is not compared. */
-static void map_expect(const ExtentMap *m, const char *expected) {
-        char text[256] = {};
-        Extent e;
-
-        for (uint64_t at = 0; extent_map_get(m, at, &e); at = e.offset + e.size) {
-                char c = '?';
-
-                switch (e.state) {
-                case EXTENT_FREE:
-                        c = '.';
-                        break;
-                case EXTENT_DIRTY:
-                        c = 'd';
-                        break;
-                case EXTENT_SCRUBBING:
-                        c = 's';
-                        break;
-                case EXTENT_RETIRED:
-                        c = e.owner == 0 ? 'r' : '!';
-                        break;
-                case EXTENT_LEASED:
-                        c = (char) ('A' + e.owner - 1);
-                        break;
-                case EXTENT_DRAINING:
-                        c = (char) ('0' + e.owner);
-                        break;
-                default:
-                        fail();
-                }
-                assert_int_equal(e.offset, at);
-                memset(text + at / G, c, e.size / G);
-        }
-        text[strlen(expected)] = 0;
-        assert_string_equal(text, expected);
-        extent_map_check(m);
-}
-
-/* Makes one of such a string. */
-static ExtentMap *map_from(const char *text) {
-        ExtentMap *m;
-        size_t n = strlen(text);
-
-        assert_int_equal(extent_map_new(n * G, G, &m), 0);
-        for (size_t i = 0; i < n; i++) {
-                char c = text[i];
-                uint64_t owner = c >= 'A' && c <= 'Z'   ? (uint64_t) (c - 'A' + 1)
-                                 : c >= '0' && c <= '9' ? (uint64_t) (c - '0')
-                                 : c == '!'             ? 1
-                                                        : 0;
-
-                if (owner > 0)
-                        assert_int_equal(extent_map_adopt(m, i * G, G, owner), 0);
-                if (c >= '0' && c <= '9')
-                        assert_int_equal(extent_map_drain(m, i * G, G, owner), 0);
-                if (c == 'r' || c == '!')
-                        assert_int_equal(extent_map_retire(m, i * G, G, NULL), 0);
-                if (c == '.' || c == 's')
-                        assert_int_equal(extent_map_begin_scrub(m, i * G, G), 0);
-                if (c == '.')
-                        assert_int_equal(extent_map_end_scrub(m, i * G, G, true), 0);
-        }
-        map_expect(m, text);
-        return m;
-}
-#define _cleanup_map_ _cleanup_(extent_map_freep)
 
 static void test_strings(void **state) {
         assert_string_equal(extent_state_to_string(EXTENT_SCRUBBING), "scrubbing");
@@ -255,13 +171,13 @@ static const struct {
 
 static void test_operations(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(operations); i++) {
-                _cleanup_map_ ExtentMap *m = map_from(operations[i].before);
+                _cleanup_map_ ExtentMap *m = map_from(G, operations[i].before);
                 const char *after = operations[i].after;
 
                 assert_int_equal(apply(m, operations[i].op, operations[i].offset * G,
                                        operations[i].size * G, operations[i].owner),
                                  after ? 0 : -ESTALE);
-                map_expect(m, after ?: operations[i].before);
+                map_expect(m, G, after ?: operations[i].before);
         }
 }
 
@@ -273,7 +189,7 @@ static ExtentMap *map_without_spares(const char *text) {
 
         memset(longer, 'd', sizeof(longer) - 1);
         memcpy(longer, text, n);
-        m = map_from(longer);
+        m = map_from(G, longer);
         for (unsigned calls = calloc_calls; calls == calloc_calls; n += 2)
                 assert_int_equal(extent_map_adopt(m, (n + 1) * G, G, 26), 0);
         return m;
@@ -295,25 +211,47 @@ static void test_no_memory(void **state) {
                                 refused++;
                         else
                                 assert_int_equal(r, operations[i].after ? 0 : -ESTALE);
-                        map_expect(m, r < 0 ? operations[i].before : operations[i].after);
+                        map_expect(m, G, r < 0 ? operations[i].before : operations[i].after);
                 }
         assert_true(refused > 20);
 }
 
-static void test_cancel_needs_no_memory(void **state) {
-        _cleanup_map_ ExtentMap *m = map_without_spares("..............................dr.r");
-        const unsigned order[] = {4, 2, 0, 6, 8, 12, 10, 18, 14, 16, 20, 22};
+/* After a reservation leases come and go, in whatever order, without asking for memory. */
+static void test_reserve(void **state) {
+        static const char before[] = "........................dr.rd.r.";
+        static const struct {
+                unsigned offset, size;
+        } leases[] = {{4, 2},  {2, 2},  {0, 2},  {6, 2},  {8, 2},  {12, 2}, {10, 2}, {18, 2},
+                      {14, 2}, {16, 2}, {20, 1}, {22, 1}, {25, 3}, {29, 1}, {30, 2}};
+        unsigned seed = 1;
 
-        for (size_t i = 0; i < ELEMENTSOF(order); i++)
-                assert_int_equal(extent_map_lease(m, order[i] * G, 2 * G, 1, false), 0);
-        assert_int_equal(extent_map_lease(m, 31 * G, 3 * G, 1, true), 0);
-        map_expect(m, "AAAAAAAAAAAAAAAAAAAAAAAA......d!A!");
-        calloc_left = 0;
-        assert_int_equal(extent_map_cancel(m, 31 * G, 3 * G, 1), 0);
-        for (size_t i = ELEMENTSOF(order); i-- > 0;)
-                assert_int_equal(extent_map_cancel(m, order[i] * G, 2 * G, 1), 0);
-        calloc_left = -1;
-        map_expect(m, "..............................dr.r");
+        for (unsigned round = 0; round < 200; round++) {
+                _cleanup_map_ ExtentMap *m = map_without_spares(before);
+                unsigned order[ELEMENTSOF(leases)];
+
+                calloc_left = 0;
+                assert_int_equal(extent_map_reserve(m, ELEMENTSOF(leases)), -ENOMEM);
+                calloc_left = -1;
+                assert_int_equal(extent_map_reserve(m, ELEMENTSOF(leases)), 0);
+                calloc_left = 0;
+                for (unsigned i = 0; i < ELEMENTSOF(leases); i++) {
+                        assert_int_equal(extent_map_lease(m, leases[i].offset * G,
+                                                          leases[i].size * G, 1, true),
+                                         0);
+                        order[i] = i;
+                }
+                map_expect(m, G, "AAAAAAAAAAAAAAAAAAAAA.A.d!A!dA!A");
+                for (unsigned i = ELEMENTSOF(leases); i-- > 0;) {
+                        unsigned k = (unsigned) rand_r(&seed) % (i + 1), j = order[k];
+
+                        order[k] = order[i];
+                        assert_int_equal(extent_map_cancel(m, leases[j].offset * G,
+                                                           leases[j].size * G, 1),
+                                         0);
+                }
+                calloc_left = -1;
+                map_expect(m, G, before);
+        }
 }
 
 static void test_bad_ranges(void **state) {
@@ -333,18 +271,18 @@ static void test_bad_ranges(void **state) {
                         {UINT64_MAX - G + 1, G},
                         {UINT64_MAX - G + 1, 2 * G},
         };
-        _cleanup_map_ ExtentMap *m = map_from("d.sA1r!.");
+        _cleanup_map_ ExtentMap *m = map_from(G, "d.sA1r!.");
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++)
                 for (Op op = BEGIN; op <= RETIRE; op++)
                         assert_int_equal(apply(m, op, table[i].offset, table[i].size, 1), -EINVAL);
         for (Op op = LEASE; op <= RECLAIM; op++)
                 assert_int_equal(apply(m, op, 0, G, 0), -EINVAL);
-        map_expect(m, "d.sA1r!.");
+        map_expect(m, G, "d.sA1r!.");
 }
 
 static void test_bytes_and_next(void **state) {
-        _cleanup_map_ ExtentMap *m = map_from("dd..sAA22!rr.d..");
+        _cleanup_map_ ExtentMap *m = map_from(G, "dd..sAA22!rr.d..");
         uint64_t retired = 0;
         Extent e;
 
@@ -375,7 +313,7 @@ static void test_bytes_and_next(void **state) {
         assert_int_equal(extent_map_retire(m, 8 * G, 6 * G, &retired), 0);
         assert_int_equal(retired, 3 * G);
         assert_int_equal(extent_map_owned(m), 5 * G);
-        map_expect(m, "dd..sAA2!!rrrr..");
+        map_expect(m, G, "dd..sAA2!!rrrr..");
 }
 
 static void test_fit(void **state) {
@@ -428,7 +366,7 @@ static void test_fit(void **state) {
         };
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-                _cleanup_map_ ExtentMap *m = map_from(table[i].map);
+                _cleanup_map_ ExtentMap *m = map_from(G, table[i].map);
                 uint64_t offset = 4711;
 
                 assert_int_equal(extent_map_fit(m, table[i].size * G, table[i].align * G,
@@ -447,7 +385,7 @@ static void test_fit_arguments(void **state) {
                         {G, 3 * G}, {G, 2 * GIB}, {G, UINT64_MAX}, {UINT64_MAX, G},
         };
 
-        m = map_from("....");
+        m = map_from(G, "....");
         for (size_t i = 0; i < ELEMENTSOF(bad); i++)
                 assert_int_equal(extent_map_fit(m, bad[i][0], bad[i][1], false, &offset), -EINVAL);
         assert_int_equal(extent_map_fit(m, UINT64_MAX - G + 1, GIB, true, &offset), -ENOSPC);
@@ -497,16 +435,11 @@ static void test_many_extents(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        cmocka_unit_test(test_strings),
-                        cmocka_unit_test(test_new),
-                        cmocka_unit_test(test_operations),
-                        cmocka_unit_test(test_no_memory),
-                        cmocka_unit_test(test_cancel_needs_no_memory),
-                        cmocka_unit_test(test_bad_ranges),
-                        cmocka_unit_test(test_bytes_and_next),
-                        cmocka_unit_test(test_fit),
-                        cmocka_unit_test(test_fit_arguments),
-                        cmocka_unit_test(test_many_extents),
+                        cmocka_unit_test(test_strings),        cmocka_unit_test(test_new),
+                        cmocka_unit_test(test_operations),     cmocka_unit_test(test_no_memory),
+                        cmocka_unit_test(test_reserve),        cmocka_unit_test(test_bad_ranges),
+                        cmocka_unit_test(test_bytes_and_next), cmocka_unit_test(test_fit),
+                        cmocka_unit_test(test_fit_arguments),  cmocka_unit_test(test_many_extents),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
