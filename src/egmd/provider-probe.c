@@ -21,9 +21,10 @@
 
 typedef enum PairVerdict {
         PAIR_SEPARATE,
-        PAIR_SAME,    /* or not where the mapping from 0 shows it */
-        PAIR_REFUSED, /* cannot be mapped */
-        PAIR_BAD,     /* bad memory met: probe->bad has grown */
+        PAIR_SAME,
+        PAIR_ELSEWHERE, /* not where the mapping from 0 shows it */
+        PAIR_REFUSED,   /* cannot be mapped */
+        PAIR_BAD,       /* bad memory met: probe->bad has grown */
 } PairVerdict;
 
 typedef struct Place {
@@ -37,7 +38,7 @@ typedef struct Place {
 
 typedef struct Pair {
         Place a, b;
-        volatile bool same;
+        volatile PairVerdict verdict;
 } Pair;
 
 typedef struct Probe {
@@ -48,8 +49,8 @@ typedef struct Probe {
         size_t base_size;
 } Probe;
 
-static bool place_shows_mark(const Place *l) {
-        return *l->word == l->mark && (!l->in_base || *l->in_base == l->mark);
+static bool place_is_in_base(const Place *l) {
+        return !l->in_base || *l->in_base == l->mark;
 }
 
 static void place_restore(void *userdata) {
@@ -80,7 +81,12 @@ static void pair_compare(void *userdata) {
         place_save(&pair->b);
         place_write(&pair->a);
         place_write(&pair->b);
-        pair->same = !place_shows_mark(&pair->a) || !place_shows_mark(&pair->b);
+        if (*pair->a.word != pair->a.mark || *pair->b.word != pair->b.mark)
+                pair->verdict = PAIR_SAME;
+        else if (!place_is_in_base(&pair->a) || !place_is_in_base(&pair->b))
+                pair->verdict = PAIR_ELSEWHERE;
+        else
+                pair->verdict = PAIR_SEPARATE;
         place_restore(&pair->b);
         place_restore(&pair->a);
 }
@@ -124,8 +130,9 @@ static int probe_add_bad(Probe *probe, const Pair *pair, const char *address) {
                 r = ranges_add(&probe->bad, at, granule);
                 if (r < 0)
                         return r;
-                log_warning("%s: memory at offset %#" PRIx64 " gave a bus error",
-                            probe->provider->name, at);
+                /* The scrubber meets it again, and retires it. */
+                log_debug("%s: memory at offset %#" PRIx64 " gave a bus error",
+                          probe->provider->name, at);
         }
         return 0;
 }
@@ -140,7 +147,7 @@ static int pair_judge(Probe *probe, Pair *pair) {
         if (r < 0)
                 return r;
         if (r == 0)
-                return pair->same ? PAIR_SAME : PAIR_SEPARATE;
+                return (int) pair->verdict;
 
         (void) sigbus_guard_run(place_restore, &pair->b, NULL, SIZE_MAX, NULL);
         (void) sigbus_guard_run(place_restore, &pair->a, NULL, SIZE_MAX, NULL);
@@ -167,8 +174,12 @@ static int probe_pair(Probe *probe, uint64_t a, uint64_t b) {
         return r;
 }
 
+static bool probe_is_inside(const Probe *probe, uint64_t offset) {
+        return offset < probe->provider->size && probe->provider->size - offset >= probe->page;
+}
+
 static bool probe_is_good(const Probe *probe, uint64_t offset) {
-        return offset < probe->provider->size && probe->provider->size - offset >= probe->page &&
+        return probe_is_inside(probe, offset) &&
                !ranges_overlap(&probe->bad, offset, probe->page);
 }
 
@@ -178,7 +189,7 @@ static void log_whole_only(const Probe *probe, PairVerdict verdict, uint64_t a, 
 
         if (verdict == PAIR_SAME && b - a == probe->page)
                 log_notice("%s: this driver ignores mmap offsets, %s", name, so);
-        else if (verdict == PAIR_SAME)
+        else if (verdict == PAIR_SAME || verdict == PAIR_ELSEWHERE)
                 log_notice("%s: this driver gets mmap offsets wrong (%#" PRIx64 " against %#" PRIx64
                            "), %s",
                            name, b, a, so);
@@ -237,7 +248,7 @@ static int probe_end(Probe *probe) {
 static int probe_all(Probe *probe) {
         int r;
 
-        for (uint64_t bit = probe->page; bit < probe->provider->size; bit <<= 1) {
+        for (uint64_t bit = probe->page; probe_is_inside(probe, bit); bit <<= 1) {
                 r = probe_bit(probe, bit);
                 if (r <= 0)
                         return r;

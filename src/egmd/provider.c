@@ -176,7 +176,7 @@ static int next_room(const RetiredReply *reply, size_t room, size_t *shrunk, siz
         case RETIRED_FULL:
                 if (room == most)
                         return -E2BIG;
-                *ret = MIN(2 * room + slack, most);
+                *ret = MIN(2 * room - sizeof(RetiredListHeader), most);
                 return 0;
         case RETIRED_GROWN:
                 *ret = MIN(reply->need + slack, most);
@@ -188,7 +188,6 @@ static int next_room(const RetiredReply *reply, size_t room, size_t *shrunk, siz
 
 int provider_retired(Provider *p, Ranges *ret) {
         _cleanup_free_ RetiredListHeader *buffer = NULL;
-        _cleanup_ranges_ Ranges list = {};
         size_t room = sizeof(*buffer), shrunk = SIZE_MAX;
         RetiredReply reply;
         int r;
@@ -203,6 +202,8 @@ int provider_retired(Provider *p, Ranges *ret) {
                 return 0;
         }
         for (unsigned i = 0; i < LIST_CALLS_MAX; i++) {
+                _cleanup_ranges_ Ranges list = {};
+
                 free(buffer);
                 buffer = calloc(1, room);
                 if (!buffer)

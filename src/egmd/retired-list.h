@@ -40,8 +40,8 @@ typedef struct RetiredReply {
 } RetiredReply;
 
 /* Reads the answer to a call with room bytes (the header and whole entries); never looks behind
- * them. Adds to list, which may hold earlier answers: pages don't get well. Entries are rounded
- * out to granule and clipped to [0, size). The entries in the buffer get sorted. -EBADMSG: it
- * contradicts itself; -E2BIG: it needs more than RETIRED_LIST_SIZE_MAX; -ENOMEM. */
+ * them. Adds to list; entries are rounded out to granule and clipped to [0, size). The entries in
+ * the buffer get sorted. -EBADMSG: it contradicts itself; -E2BIG: it needs more than
+ * RETIRED_LIST_SIZE_MAX; -ENOMEM. */
 int retired_list_parse(void *buffer, size_t room, uint64_t size, uint64_t granule, Ranges *list,
                        RetiredReply *ret);
