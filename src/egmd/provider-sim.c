@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include "fd-util.h"
@@ -13,8 +14,11 @@
 
 typedef struct SimProvider {
         Provider provider;
-        SimRegion *region;
-        bool useless; /* the open file has nothing behind it */
+        SimRegion region; /* without GPUs: nobody asks */
+        bool useless;     /* the open file has nothing behind it */
+        int memory_fd;    /* -EBADF until first opened */
+        uint64_t n_mmaps;
+        pthread_mutex_t lock; /* for region and n_mmaps */
 } SimProvider;
 
 static const char *const sim_variant_table[_SIM_VARIANT_MAX] = {
@@ -37,8 +41,8 @@ static void unlockp(pthread_mutex_t **lock) {
         (void) pthread_mutex_unlock(*lock);
 }
 
-#define SIM_LOCK(s) \
-        _cleanup_(unlockp) pthread_mutex_t *locked = &(s)->lock; \
+#define SIM_LOCK(p) \
+        _cleanup_(unlockp) pthread_mutex_t *locked = &sim_of(p)->lock; \
         (void) pthread_mutex_lock(locked)
 
 static SimProvider *sim_of(Provider *p) {
@@ -55,53 +59,56 @@ void sim_region_done(SimRegion *s) {
         ranges_done(&s->retired);
         ranges_done(&s->faults.bad);
         free(s->faults.open_gate);
-        safe_close(s->memory_fd);
-        (void) pthread_mutex_destroy(&s->lock);
         *s = SIM_REGION_INIT;
 }
 
-static int sim_ranges_add(SimRegion *s, Ranges *l, uint64_t offset, uint64_t size) {
-        SIM_LOCK(s);
+static int sim_ranges_add(Provider *p, Ranges *l, uint64_t offset, uint64_t size) {
+        SIM_LOCK(p);
 
-        if (size == 0 || offset >= s->size || size > s->size - offset)
+        if (size == 0 || offset >= p->size || size > p->size - offset)
                 return -ERANGE;
         return ranges_add(l, offset, size);
 }
 
-int sim_region_retire(SimRegion *s, uint64_t offset, uint64_t size) {
-        assert(s);
-        return sim_ranges_add(s, &s->retired, offset, size);
+int sim_provider_retire(Provider *p, uint64_t offset, uint64_t size) {
+        assert(p);
+        return sim_ranges_add(p, &sim_of(p)->region.retired, offset, size);
 }
 
-int sim_region_break(SimRegion *s, uint64_t offset, uint64_t size) {
-        assert(s);
-        return sim_ranges_add(s, &s->faults.bad, offset, size);
+int sim_provider_break(Provider *p, uint64_t offset, uint64_t size) {
+        assert(p);
+        return sim_ranges_add(p, &sim_of(p)->region.faults.bad, offset, size);
+}
+
+SimFaults *sim_provider_faults(Provider *p) {
+        assert(p);
+        return &sim_of(p)->region.faults;
 }
 
 /* As the driver gives it to whoever opens it: zero all over. The seals stand for what cannot be
  * done to a device either. */
-static int sim_region_clear(SimRegion *s) {
+static int sim_clear(SimProvider *p) {
         _cleanup_close_ int fd = -EBADF;
+        off_t size = (off_t) p->provider.size;
 
-        if (s->memory_fd >= 0) {
-                if (fallocate(s->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                              (off_t) s->size) < 0)
-                        return -errno;
-                return 0;
-        }
-        fd = memfd_create(s->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (p->memory_fd >= 0)
+                return fallocate(p->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                                 size) < 0
+                                       ? -errno
+                                       : 0;
+        fd = memfd_create(p->provider.name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
         if (fd < 0)
                 return -errno;
-        if (ftruncate(fd, (off_t) s->size) < 0)
+        if (ftruncate(fd, size) < 0)
                 return -errno;
         if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
                 return -errno;
-        s->memory_fd = TAKE_FD(fd);
+        p->memory_fd = TAKE_FD(fd);
         return 0;
 }
 
 static int sim_open_file(Provider *p, int *ret_fd) {
-        SimRegion *s = sim_of(p)->region;
+        SimRegion *s = &sim_of(p)->region;
         char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
         int fd, r;
 
@@ -117,12 +124,12 @@ static int sim_open_file(Provider *p, int *ret_fd) {
         if (s->faults.held && s->variant != SIM_VARIANT_K2)
                 return -EBUSY;
         sim_of(p)->useless = s->faults.held || s->faults.useless;
-        if (!sim_of(p)->useless || s->memory_fd < 0) {
-                r = sim_region_clear(s);
+        if (!sim_of(p)->useless || sim_of(p)->memory_fd < 0) {
+                r = sim_clear(sim_of(p));
                 if (r < 0)
                         return r;
         }
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", s->memory_fd);
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", sim_of(p)->memory_fd);
         fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -192,14 +199,14 @@ static size_t sim_fill(const SimRegion *s, RetiredListEntry *e, size_t room) {
 }
 
 static int sim_list_call(Provider *p, void *buffer) {
-        SimRegion *s = sim_of(p)->region;
+        SimRegion *s = &sim_of(p)->region;
         RetiredListHeader *h = buffer;
         size_t n;
 
         if (sim_of(p)->useless || h->argsz < sizeof(*h))
                 return -EINVAL;
 
-        SIM_LOCK(s);
+        SIM_LOCK(p);
         n = sim_fill(s, NULL, 0);
         h->count = 0;
         switch (s->faults.list) {
@@ -272,13 +279,13 @@ static int sim_driver_offset(const SimRegion *s, uint64_t offset, size_t size, u
 }
 
 static void *sim_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
-        SimRegion *s = sim_of(p)->region;
+        SimRegion *s = &sim_of(p)->region;
         void *m;
         int r;
 
-        SIM_LOCK(s);
+        SIM_LOCK(p);
         r = sim_of(p)->useless ? -EINVAL : sim_driver_offset(s, offset, size, &offset);
-        if (++s->n_mmaps == s->faults.mmap_fail_at)
+        if (++sim_of(p)->n_mmaps == s->faults.mmap_fail_at)
                 r = -ENOMEM;
         if (r < 0) {
                 errno = -r;
@@ -296,20 +303,39 @@ static void *sim_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
         return m;
 }
 
+static void sim_free(Provider *p) {
+        sim_region_done(&sim_of(p)->region);
+        safe_close(sim_of(p)->memory_fd);
+        (void) pthread_mutex_destroy(&sim_of(p)->lock);
+}
+
 static const ProviderVTable sim_vtable = {
                 .name = "sim",
                 .open_file = sim_open_file,
                 .check_file = sim_check_file,
                 .list_call = sim_list_call,
                 .mmap = sim_mmap,
+                .free = sim_free,
 };
 
-int sim_region_provider(SimRegion *s, Provider **ret) {
-        _cleanup_free_ SimProvider *p = NULL;
+static int sim_faults_copy(const SimFaults *f, SimFaults *ret) {
+        int r;
+
+        *ret = *f;
+        ret->open_gate = NULL;
+        ret->bad = (Ranges){};
+        r = free_and_strdup(&ret->open_gate, f->open_gate);
+        return r < 0 ? r : ranges_copy(&f->bad, &ret->bad);
+}
+
+int sim_region_provider(const SimRegion *s, Provider **ret) {
+        _cleanup_(provider_freep) Provider *provider = NULL;
         _cleanup_free_ char *path = NULL;
+        SimProvider *p;
         int r;
 
         assert(s);
+        assert(s->name);
         assert(ret);
 
         if (asprintf(&path, "memfd:%s", s->name) < 0)
@@ -317,11 +343,24 @@ int sim_region_provider(SimRegion *s, Provider **ret) {
         p = malloc(sizeof(*p));
         if (!p)
                 return -ENOMEM;
+        *p = (SimProvider){
+                        .region = SIM_REGION_INIT,
+                        .memory_fd = -EBADF,
+                        .lock = PTHREAD_MUTEX_INITIALIZER,
+        };
         r = provider_init(&p->provider, &sim_vtable, s->name, path, s->size);
+        if (r < 0) {
+                free(p);
+                return r;
+        }
+        provider = &p->provider;
+        p->region.variant = s->variant;
+        p->region.size = s->size;
+        r = ranges_copy(&s->retired, &p->region.retired);
+        if (r >= 0)
+                r = sim_faults_copy(&s->faults, &p->region.faults);
         if (r < 0)
                 return r;
-        p->region = s;
-        p->useless = false;
-        *ret = &TAKE_PTR(p)->provider;
+        *ret = TAKE_PTR(provider);
         return 0;
 }

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <pthread.h>
-
 #include "provider.h"
 
 /* Regions without hardware: a memfd that behaves like the driver's device, in the versions that
- * differ, and fails where it is told to. The memory lives as long as the SimRegion, whatever is
- * opened and closed. */
+ * differ, and fails where it is told to. The memory lives as long as the provider, whatever is
+ * opened and closed; a descriptor from before a restart can be adopted. */
 
 typedef enum SimVariant {
         SIM_VARIANT_K2, /* mmap ignores offset and length; list: as R2, and duplicates */
@@ -58,27 +56,19 @@ typedef struct SimRegion {
         size_t n_gpus;
         Ranges retired; /* multiples of 64 KiB, as firmware has it */
         SimFaults faults;
-
-        int memory_fd; /* -EBADF until first opened */
-        uint64_t n_mmaps;
-        pthread_mutex_t lock; /* for retired, faults and n_mmaps */
 } SimRegion;
 
-/* An empty one; its other fields are for the caller to fill before first use. */
-#define SIM_REGION_INIT \
-        ((SimRegion){ \
-                        .node = -1, \
-                        .socket = -1, \
-                        .variant = SIM_VARIANT_S4, \
-                        .memory_fd = -EBADF, \
-                        .lock = PTHREAD_MUTEX_INITIALIZER, \
-        })
+/* An empty one. */
+#define SIM_REGION_INIT ((SimRegion){.node = -1, .socket = -1, .variant = SIM_VARIANT_S4})
 void sim_region_done(SimRegion *s);
 
-/* Memory goes bad while in use: it is listed from now on (I3). Any thread. */
-int sim_region_retire(SimRegion *s, uint64_t offset, uint64_t size);
-/* It goes bad without a word: SIGBUS in what is mapped from now on. */
-int sim_region_break(SimRegion *s, uint64_t offset, uint64_t size);
+/* Copies what it needs of s. */
+int sim_region_provider(const SimRegion *s, Provider **ret);
 
-/* The region must outlive the provider. */
-int sim_region_provider(SimRegion *s, Provider **ret);
+/* The rest is for tests, on providers of this kind only. */
+/* Memory goes bad while in use: it is listed from now on (I3). Any thread. */
+int sim_provider_retire(Provider *p, uint64_t offset, uint64_t size);
+/* It goes bad without a word: SIGBUS in what is mapped from now on. Any thread. */
+int sim_provider_break(Provider *p, uint64_t offset, uint64_t size);
+/* To change, while nothing else uses the provider. */
+SimFaults *sim_provider_faults(Provider *p);
