@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# For shell tests: a private message bus, and egmd on it. Source it after `set -eu`; everything is in $tmp and ends
+# with the script.
+
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/egmd-test.XXXXXX")
+pids=
+
+skip() {
+        echo "skipped: $*" >&2
+        exit 77
+}
+
+die() {
+        echo "FAILED: $*" >&2
+        exit 1
+}
+
+# $1: seconds, the rest: a command that must succeed within them. For what no event tells.
+eventually() {
+        _deadline=$(($(date +%s) + $1))
+        shift
+        until "$@"; do
+                [ "$(date +%s)" -lt "$_deadline" ] || return 1
+                sleep 0.05
+        done
+}
+
+_cleanup() {
+        _status=$?
+        trap - EXIT INT TERM HUP
+        for _pid in $pids; do
+                kill "$_pid" 2>/dev/null || :
+        done
+        for _pid in $pids; do
+                wait "$_pid" 2>/dev/null || :
+        done
+        [ "$_status" -eq 0 ] || [ "$_status" -eq 77 ] || {
+                [ ! -s "$tmp/egmd.log" ] || sed 's/^/egmd: /' "$tmp/egmd.log" >&2
+        }
+        rm -rf "$tmp"
+        exit "$_status"
+}
+trap _cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Sets $bus to the address of a new bus that lets everybody do everything.
+start_bus() {
+        command -v dbus-daemon >/dev/null || skip "no dbus-daemon"
+        cat >"$tmp/bus.conf" <<-END
+		<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+		 "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+		<busconfig>
+		  <type>session</type>
+		  <listen>unix:path=$tmp/bus</listen>
+		  <auth>EXTERNAL</auth>
+		  <policy context="default">
+		    <allow send_destination="*" eavesdrop="true"/>
+		    <allow eavesdrop="true"/>
+		    <allow own="*"/>
+		  </policy>
+		</busconfig>
+	END
+        mkfifo "$tmp/bus.address"
+        dbus-daemon --config-file="$tmp/bus.conf" --nofork --nopidfile --print-address=3 \
+                3>"$tmp/bus.address" 2>"$tmp/bus.log" &
+        bus_pid=$!
+        pids="$pids $bus_pid"
+        # Blocks until the bus listens; ends at once when it dies.
+        read -r bus <"$tmp/bus.address" || die "dbus-daemon: $(cat "$tmp/bus.log")"
+}
