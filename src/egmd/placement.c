@@ -168,26 +168,33 @@ static bool search_place(Search *s, size_t depth) {
         return false;
 }
 
+/* Is a, which can go to choices_a regions, harder to place than b? */
+static bool slice_before(const SliceRequest *a, size_t choices_a, const SliceRequest *b,
+                         size_t choices_b) {
+        if (choices_a != choices_b)
+                return choices_a < choices_b;
+        if (a->whole != b->whole)
+                return a->whole;
+        if (a->size != b->size)
+                return a->size > b->size;
+        return a->align > b->align;
+}
+
 /* Those first that are hardest to place. */
 static void search_sort(Search *s) {
         size_t choices[EGM_SLICES_MAX];
 
         for (size_t i = 0; i < s->n; i++) {
-                const SliceRequest *slice = s->slices + i;
-                size_t at = i;
+                size_t at;
 
                 choices[i] = 0;
                 for (size_t j = 0; j < s->n_regions; j++)
                         choices[i] += s->regions[j].ready &&
-                                      placement_matches(slice, s->regions + j);
-                for (; at > 0; at--) {
+                                      placement_matches(s->slices + i, s->regions + j);
+                for (at = i; at > 0; at--) {
                         size_t k = s->order[at - 1];
-                        const SliceRequest *other = s->slices + k;
 
-                        if (choices[i] != choices[k]       ? choices[i] > choices[k]
-                            : slice->whole != other->whole ? other->whole
-                            : slice->size != other->size   ? slice->size < other->size
-                                                           : slice->align <= other->align)
+                        if (!slice_before(s->slices + i, choices[i], s->slices + k, choices[k]))
                                 break;
                         s->order[at] = k;
                 }

@@ -10,9 +10,8 @@
 #define EGM_SOCKET_ANY (-1)
 #define EGM_ALIGN_DEFAULT (2 * MIB)
 #define EGM_ALIGN_MAX (1 * GIB)
-#define EGM_GRANULE_MIN \
-        (64 * KIB)         /* what sizes are held against while no region's granule is known */
-#define EGM_SLICES_MAX 64U /* slices in one request */
+#define EGM_GRANULE_MIN (64 * KIB) /* assumed while no region tells its own */
+#define EGM_SLICES_MAX 64U         /* slices in one request */
 
 /* What is asked for together must be true together. */
 typedef struct SliceRequest {

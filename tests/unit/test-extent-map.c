@@ -216,6 +216,20 @@ static void test_no_memory(void **state) {
         assert_true(refused > 20);
 }
 
+/* What need not be cut needs no memory: leases come to an end when there is none. */
+static void test_whole_extents_need_no_memory(void **state) {
+        _cleanup_map_ ExtentMap *m = map_without_spares("..BB!BB..AAAd");
+
+        calloc_left = 0;
+        assert_int_equal(extent_map_drain(m, 9 * G, 3 * G, 1), 0);
+        assert_int_equal(extent_map_reclaim(m, 9 * G, 3 * G, 1), 0);
+        assert_int_equal(extent_map_retire(m, 2 * G, 2 * G, NULL), 0);
+        assert_int_equal(extent_map_drain(m, 5 * G, 2 * G, 2), 0);
+        assert_int_equal(extent_map_soil(m, 0, 9 * G), 0);
+        calloc_left = -1;
+        map_expect(m, G, "dd!!!22ddddd");
+}
+
 /* After a reservation leases come and go, in whatever order, without asking for memory. */
 static void test_reserve(void **state) {
         static const char before[] = "........................dr.rd.r.";
@@ -435,11 +449,17 @@ static void test_many_extents(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        cmocka_unit_test(test_strings),        cmocka_unit_test(test_new),
-                        cmocka_unit_test(test_operations),     cmocka_unit_test(test_no_memory),
-                        cmocka_unit_test(test_reserve),        cmocka_unit_test(test_bad_ranges),
-                        cmocka_unit_test(test_bytes_and_next), cmocka_unit_test(test_fit),
-                        cmocka_unit_test(test_fit_arguments),  cmocka_unit_test(test_many_extents),
+                        cmocka_unit_test(test_strings),
+                        cmocka_unit_test(test_new),
+                        cmocka_unit_test(test_operations),
+                        cmocka_unit_test(test_no_memory),
+                        cmocka_unit_test(test_whole_extents_need_no_memory),
+                        cmocka_unit_test(test_reserve),
+                        cmocka_unit_test(test_bad_ranges),
+                        cmocka_unit_test(test_bytes_and_next),
+                        cmocka_unit_test(test_fit),
+                        cmocka_unit_test(test_fit_arguments),
+                        cmocka_unit_test(test_many_extents),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
