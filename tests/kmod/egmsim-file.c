@@ -58,6 +58,7 @@ static int scrub_steps(struct egmsim_node *node, bool interruptible)
 		r = scrub_range(node, offset, min(step, node->size - offset));
 		if (r)
 			return r;
+		WRITE_ONCE(node->cleared, min(offset + step, node->size));
 		cond_resched();
 	}
 	return 0;
@@ -68,6 +69,7 @@ static int scrub(struct egmsim_node *node, bool interruptible)
 	int r;
 
 	atomic_inc(&node->scrubs);
+	WRITE_ONCE(node->cleared, 0);
 	WRITE_ONCE(node->scrubbing, true);
 	r = scrub_steps(node, interruptible);
 	WRITE_ONCE(node->scrubbing, false);
@@ -367,10 +369,10 @@ static ssize_t sim_state_show(struct device *dev, struct device_attribute *attr,
 {
 	struct egmsim_node *node = container_of(dev, struct egmsim_node, dev);
 
-	return sysfs_emit(buf, "variant=%s opens=%d scrubs=%d scrubbing=%d waiting=%d\n",
-			  node->variant->name, atomic_read(&node->opens),
-			  atomic_read(&node->scrubs), READ_ONCE(node->scrubbing),
-			  atomic_read(&node->waiting));
+	return sysfs_emit(
+		buf, "variant=%s opens=%d waiting=%d scrubs=%d scrubbing=%d cleared=%llu\n",
+		node->variant->name, atomic_read(&node->opens), atomic_read(&node->waiting),
+		atomic_read(&node->scrubs), READ_ONCE(node->scrubbing), READ_ONCE(node->cleared));
 }
 static DEVICE_ATTR_RO(sim_state);
 

@@ -127,9 +127,22 @@ static ssize_t gpus_store(struct kobject *kobj, struct kobj_attribute *attr, con
 	return r ? r : n;
 }
 
+static ssize_t publish_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
+			     size_t n)
+{
+	struct egmsim_region *region = region_of(kobj);
+
+	if (!region)
+		return -ENODEV;
+	egmsim_region_publish(region);
+	return n;
+}
+
+static struct kobj_attribute publish_attr = __ATTR_WO(publish);
 static struct kobj_attribute present_attr = __ATTR_RW(present);
 static struct kobj_attribute gpus_attr = __ATTR_RW(gpus);
-static struct attribute *control_attrs[] = { &present_attr.attr, &gpus_attr.attr, NULL };
+static struct attribute *control_attrs[] = { &present_attr.attr, &gpus_attr.attr,
+					     &publish_attr.attr, NULL };
 static const struct attribute_group control_group = { .attrs = control_attrs };
 
 static int region_add_control(struct egmsim_region *region)

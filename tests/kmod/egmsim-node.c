@@ -298,6 +298,14 @@ void egmsim_region_vanish(struct egmsim_region *region)
 	mutex_unlock(&region->lock);
 }
 
+void egmsim_region_publish(struct egmsim_region *region)
+{
+	mutex_lock(&region->lock);
+	if (region->node)
+		node_publish(region->node);
+	mutex_unlock(&region->lock);
+}
+
 int egmsim_region_add_gpu(struct egmsim_region *region, struct pci_dev *gpu)
 {
 	int r = 0;

@@ -71,6 +71,7 @@ struct egmsim_node {
 	atomic_t waiting;
 	atomic_t scrubs;
 	bool scrubbing;
+	u64 cleared; /* by the last scrub */
 
 	/* Every file maps through this inode, by whatever device node it was opened. */
 	struct inode *inode;
@@ -120,6 +121,7 @@ extern const char *egmsim_retired;
 /* egmsim-node.c */
 void egmsim_region_forget_gpus(struct egmsim_region *region);
 int egmsim_region_appear(struct egmsim_region *region);
+void egmsim_region_publish(struct egmsim_region *region);
 void egmsim_region_vanish(struct egmsim_region *region);
 int egmsim_region_add_gpu(struct egmsim_region *region, struct pci_dev *gpu);
 void egmsim_region_remove_gpu(struct egmsim_region *region, struct pci_dev *gpu);

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # For the cases: checks that print TAP lines, waiting with a deadline, and the stand-in module.
 # A case is a bash script in cases/ that sources "$LIB"; $VARIANT is the driver version it is for.
-# Comment lines in it, if any: "# variants: K2 S4" (default all), "# seconds: 30" (default 60).
+# Comment lines in it, if any: "# variants: K2 S4" (default all), "# seconds: 30" (default 120).
 # A failed check makes the case fail; it goes on, unless it says `check ... || bail`.
 
 checks_failed=0
@@ -89,12 +89,12 @@ finish() { # a case that ends here has run to its end
 sim_load() { # sim_load [PARAMETER=VALUE...]; waits for udev
         modprobe -q auxiliary 2>/dev/null
         insmod /job/egmsim.ko "variant=$VARIANT" "$@" || return 1
-        udevadm settle --timeout=30
+        udevadm settle --timeout=60
 }
 
 sim_unload() {
         rmmod egmsim || return 1
-        udevadm settle --timeout=30
+        udevadm settle --timeout=60
 }
 
 sim_state() { # sim_state N FIELD
@@ -117,6 +117,10 @@ sim_gpus() { # sim_gpus N COUNT: plugs GPUs in or pulls them out until there are
         echo "$2" >"/sys/kernel/egmsim/egm$1/gpus"
 }
 
+sim_publish() { # sim_publish N: what late_ms=... keeps back comes now
+        echo 1 >"/sys/kernel/egmsim/egm$1/publish"
+}
+
 sim_hold() { # sim_hold Y|N: scrubs stand still
         echo "$1" >/sys/module/egmsim/parameters/scrub_hold
 }
@@ -124,7 +128,7 @@ sim_hold() { # sim_hold Y|N: scrubs stand still
 hold_open() { # hold_open FILE: keeps it open, until hold_close
         egm-probe hold "$1" >/run/hold.out &
         holder=$!
-        wait_until 20 grep -qx open /run/hold.out
+        wait_until 60 grep -qx open /run/hold.out
 }
 
 hold_close() {
@@ -140,7 +144,7 @@ cleanup() {
         fi
         systemctl reset-failed 2>/dev/null
         [ ! -e /sys/module/egmsim ] || {
-                wait_until 10 sim_idle || {
+                wait_until 60 sim_idle || {
                         echo "egmsim is still in use"
                         return 1
                 }

@@ -1,17 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# seconds: 240
 # Regions and GPUs that come and go while the module is loaded, also under open files.
 . "$LIB"
 
 events_start() {
         udevadm monitor --kernel --subsystem-match=egm >/run/events &
         monitor=$!
-        wait_until 20 grep -q KERNEL /run/events
+        wait_until 60 grep -q KERNEL /run/events
 }
 
 events_stop() { # sequence of "add egm4 remove egm4 ..."
-        udevadm settle --timeout=30
-        wait_until 10 events_are "$1"
+        udevadm settle --timeout=60
+        wait_until 60 events_are "$1"
         kill "$monitor"
         wait "$monitor" 2>/dev/null
         is "events" "$(events)" "$1"

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# seconds: 240
 # What sysfs shows of the regions and their GPUs, and when.
 . "$LIB"
 
@@ -64,16 +65,19 @@ done
 sim_unload
 
 # Late: the event comes first, the rest when the kernel gets round to it.
-sim_load late_ms=1500 || bail
-is "at once egm4 holds" "$(names 4)" "$bare"
 gpus_are() {
         [ "$(gpus_of 4)" = "$*" ]
 }
-check "later the GPUs are there" wait_until 20 gpus_are "0008:01:00.0 0009:01:00.0 "
-is "and the size" "$(cat /sys/class/egm/egm4/egm_size)" 0x10000000
-sim_unload
 sim_load late_ms=600000 || bail
-check "gone before they ever came" sim_unload
+is "at once egm4 holds" "$(names 4)" "$bare"
+sim_publish 4
+is "later egm4's GPUs are" "$(gpus_of 4)" "0008:01:00.0 0009:01:00.0 "
+is "and the size" "$(cat /sys/class/egm/egm4/egm_size)" 0x10000000
+is "egm5 still holds" "$(names 5)" "$bare"
+check "gone before that ever came" sim_unload
+sim_load late_ms=1 || bail
+check "it also comes by itself" wait_until 60 gpus_are "0008:01:00.0 0009:01:00.0 "
+sim_unload
 
 # Unbound GPUs, and GPUs that are somebody else's.
 sim_load driver= || bail

@@ -56,7 +56,7 @@ static void check_scrub(Probe *p) {
                         {O_RDONLY, "O_RDONLY"},
                         {O_RDWR | O_NONBLOCK, "O_NONBLOCK"},
         };
-        int before = probe_state(p, "scrubs");
+        int64_t before = probe_state(p, "scrubs");
         struct stat st;
 
         for (size_t i = 0; i < ELEMENTSOF(ways); i++) {
@@ -69,7 +69,7 @@ static void check_scrub(Probe *p) {
                 probe_check_errno(p, fd, 0, "open(%s)", ways[i].name);
                 probe_check(p, all_zero(p, fd), "after open(%s) all is zero", ways[i].name);
         }
-        probe_check(p, probe_state(p, "scrubs") == before + 2 * (int) ELEMENTSOF(ways),
+        probe_check(p, probe_state(p, "scrubs") == before + 2 * (int64_t) ELEMENTSOF(ways),
                     "each open scrubbed");
 
         _cleanup_close_ int path_fd = probe_open(p, O_PATH);
@@ -80,7 +80,7 @@ static void check_scrub(Probe *p) {
 
 /* What a second open gets while the device is in use, in whatever way. */
 static void check_second(Probe *p, const char *while_what) {
-        int scrubs = probe_state(p, "scrubs");
+        int64_t scrubs = probe_state(p, "scrubs");
         _cleanup_close_ int fd = probe_open(p, O_RDWR);
 
         if (is_exclusive(p))
@@ -146,7 +146,7 @@ static void check_shared_bytes(Probe *p) {
 /* A second open while the first one is still scrubbing. */
 static void check_during_scrub(Probe *p) {
         _cleanup_opener_ Opener first = OPENER_NULL, second = OPENER_NULL;
-        int scrubs = probe_state(p, "scrubs");
+        int64_t scrubs = probe_state(p, "scrubs");
         bool waits = p->variant == VARIANT_S3 || p->variant == VARIANT_S4;
 
         (void) probe_hold(true);
@@ -198,7 +198,7 @@ static void check_killed_waiter(Probe *p) {
 
 static void check_killed_scrubber(Probe *p) {
         _cleanup_opener_ Opener first = OPENER_NULL, second = OPENER_NULL;
-        int scrubs = probe_state(p, "scrubs");
+        int64_t scrubs = probe_state(p, "scrubs");
 
         (void) probe_hold(true);
         (void) opener_start(p, &first);

@@ -97,22 +97,23 @@ bool probe_check_errno(Probe *p, int r, int want, const char *format, ...) {
         return got == want;
 }
 
-int probe_state(const Probe *p, const char *field) {
+int64_t probe_state(const Probe *p, const char *field) {
         _cleanup_free_ char *text = NULL;
         const char *at;
-        int value, r;
+        int64_t value;
+        int r;
 
         r = sysfs_read(p, "sim_state", &text);
         if (r < 0)
                 return r;
         at = strstr(text, field);
-        if (!at || sscanf(at + strlen(field), "=%d", &value) != 1)
+        if (!at || sscanf(at + strlen(field), "=%" SCNd64, &value) != 1)
                 return -EBADMSG;
         return value;
 }
 
 /* The module has no event for it: look again until the deadline. */
-bool probe_wait_state(const Probe *p, const char *field, int value) {
+bool probe_wait_state(const Probe *p, const char *field, int64_t value) {
         const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
 
         for (int waited = 0; waited < DEADLINE_MS; waited += 10) {

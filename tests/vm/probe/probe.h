@@ -9,7 +9,7 @@
 #define EGM_RETIRED_PAGES_LIST 0x4564U
 #define PAGE UINT64_C(4096) /* the VM's kernel has no other */
 #define TIB (UINT64_C(1) << 40)
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 typedef enum Variant {
         VARIANT_K2,
@@ -49,8 +49,8 @@ bool probe_check(Probe *p, bool ok, const char *format, ...) _printf_(3, 4);
 bool probe_check_errno(Probe *p, int r, int want, const char *format, ...) _printf_(4, 5);
 
 /* A value from the module's sim_state. */
-int probe_state(const Probe *p, const char *field);
-bool probe_wait_state(const Probe *p, const char *field, int value);
+int64_t probe_state(const Probe *p, const char *field);
+bool probe_wait_state(const Probe *p, const char *field, int64_t value);
 int probe_hold(bool hold);
 int probe_poison(const Probe *p, uint64_t offset);
 
