@@ -216,7 +216,9 @@ static void check_killed_scrubber(Probe *p) {
                 probe_check_errno(p, opener_result(&second), 0, "who waited takes over");
                 probe_check(p, probe_state(p, "scrubs") == scrubs + 2, "with a scrub of its own");
         } else
-                probe_check(p, probe_state(p, "scrubs") == scrubs + 1,
+                probe_check(p,
+                            probe_state(p, "scrubs") == scrubs + 1 &&
+                                            probe_state(p, "cleared") == (int64_t) p->size,
                             "the scrub was not given up");
 }
 
