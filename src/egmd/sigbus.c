@@ -7,6 +7,14 @@
 
 #include "sigbus.h"
 
+/* ThreadSanitizer calls handlers with all signals blocked, whatever their mask: there the jump has to
+ * put the mask back, or the next fault would be the last. */
+#ifdef __SANITIZE_THREAD__
+#define JUMP_RESTORES_MASK 1
+#else
+#define JUMP_RESTORES_MASK 0
+#endif
+
 typedef struct Guard {
         sigjmp_buf jump;
         uintptr_t start;
@@ -100,7 +108,7 @@ int sigbus_guard_run(void (*fn)(void *userdata), void *userdata, void *range, si
         if (r < 0)
                 return r;
 
-        if (sigsetjmp(g.jump, 0) != 0) {
+        if (sigsetjmp(g.jump, JUMP_RESTORES_MASK) != 0) {
                 current = NULL;
                 if (ret_address)
                         *ret_address = g.address;
