@@ -174,7 +174,7 @@ static void region_refresh(Discovery *d, Device *v, bool by_event, bool last) {
         if (v->info && !region_info_same_device(v->info, i)) {
                 _cleanup_(region_info_freep) RegionInfo *old = NULL;
 
-                if (!by_event) /* "remove" and "add" are on their way */
+                if (!by_event && !last) /* "remove" and "add" are on their way */
                         return;
                 old = TAKE_PTR(v->info);
                 announce(d, DISCOVERY_REMOVED, old);

@@ -199,6 +199,21 @@ static int no_distance(int a, int b) {
         return 0; /* libnuma's "cannot tell" */
 }
 
+static int equal_distance(int a, int b) {
+        return 20;
+}
+
+/* The lowest of equals. */
+static void test_equal_distances(void **state) {
+        _cleanup_(topology_freep) Topology *t = NULL;
+
+        make_tray();
+        host.distance = equal_distance;
+        assert_int_equal(topology_new_at(cpu_dir, &t), 0);
+        assert_int_equal(topology_cpu_node(t, 1), 1);
+        assert_int_equal(topology_cpu_node(t, 35), 0);
+}
+
 static void test_no_distances(void **state) {
         _cleanup_(topology_freep) Topology *t = NULL;
 
@@ -256,6 +271,7 @@ int main(void) {
                         cmocka_unit_test_setup(test_tray, setup),
                         cmocka_unit_test_setup(test_odd_packages, setup),
                         cmocka_unit_test_setup(test_no_distances, setup),
+                        cmocka_unit_test_setup(test_equal_distances, setup),
                         cmocka_unit_test_setup(test_without_numa, setup),
                         cmocka_unit_test_setup(test_this_machine, setup),
         };
