@@ -124,8 +124,8 @@ int sysfs_egm_parse_name(const char *name, int *ret_pxm) {
         r = parse_uint64(name + 3, &v);
         if (r < 0 || v > INT_MAX)
                 return -EINVAL;
-        if (name[3] == '0' &&
-            name[4] != '\0') /* the kernel pads nothing: not a name of the driver's */
+        /* The kernel pads nothing. */
+        if (name[3] == '0' && name[4] != '\0')
                 return -EINVAL;
         *ret_pxm = (int) v;
         return 0;
