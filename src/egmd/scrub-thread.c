@@ -468,7 +468,6 @@ void scrub_thread_raise(ScrubThread *t) {
 
 void scrub_thread_retire(ScrubThread *t) {
         atomic_store(&t->retired, true);
-        scrub_thread_wake(t);
 }
 
 bool scrub_thread_reap(ScrubThread *t) {

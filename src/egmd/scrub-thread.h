@@ -89,7 +89,7 @@ int scrub_thread_start(ScrubTask *task, bool background, ScrubThread **ret);
 void scrub_thread_wake(ScrubThread *t);
 /* Out of SCHED_IDLE, if the kernel lets us. */
 void scrub_thread_raise(ScrubThread *t);
-/* Leave once the chunk in work is done. */
+/* Leave once the chunk in work is done, and it was woken if it rests. */
 void scrub_thread_retire(ScrubThread *t);
 /* After it said that it ended: true and freed when it is gone altogether, false when it is still
  * about to go. */

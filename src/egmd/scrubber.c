@@ -574,7 +574,6 @@ void scrub_job_set_urgent(ScrubJob *j) {
                 return;
         }
         job_hurry(j);
-        scrubber_update_paused(j->scrubber);
 }
 
 uint64_t scrub_job_offset(const ScrubJob *j) {
