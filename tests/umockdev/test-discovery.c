@@ -414,6 +414,13 @@ static void test_devnode(void **state) {
         bed_event(b, EGM4, "change");
         expect(b, "added egm4 240:4 " SIZE " node=-1 socket=0 no GPU list");
         expect_nothing(b);
+
+        /* Once it is known, that is worth a word, no more. */
+        assert_int_equal(rename(node, moved), 0);
+        assert_int_equal(mkdir(node, 0700), 0);
+        bed_event(b, EGM4, "change");
+        expect_nothing(b);
+        assert_int_equal(bed_log_count(b, "egm4: its device node is no character device"), 2);
 }
 
 /* The node of that name belongs to another device. */
