@@ -31,6 +31,7 @@ typedef struct Device {
         char *notes;      /* as logged */
         unsigned n_empty; /* reads in a row that found no GPU where there were some */
         bool ignored;     /* in the class, but no region */
+        bool leaving;     /* there was a "remove", but it is still in sysfs */
 } Device;
 
 typedef LIST_HEAD(DeviceList, Device) DeviceList;
@@ -161,24 +162,30 @@ static void region_refresh(Discovery *d, Device *v, bool by_event, bool last) {
         r = region_info_read(d->udev, v->syspath, v->info, last && v->n_empty > 0, &i, &kept,
                              &problem);
         if (r == -ENODEV) {
-                /* Its "remove" is on the way; only where that never came, take sysfs' word. */
-                if (last && access(v->syspath, F_OK) < 0 && errno == ENOENT)
+                /* Its "remove" is on the way; where it has been, or never comes, sysfs' word
+                 * counts. */
+                if ((last || v->leaving) && access(v->syspath, F_OK) < 0 && errno == ENOENT)
                         device_forget(d, v, DISCOVERY_REMOVED);
                 return;
         }
         if (r < 0) {
-                device_complain(v, &v->problem, problem ?: strerror(-r));
+                /* The node goes first. */
+                if (!v->leaving || last)
+                        device_complain(v, &v->problem, problem ?: strerror(-r));
                 return;
         }
         device_complain(v, &v->problem, NULL);
         if (v->info && !region_info_same_device(v->info, i)) {
                 _cleanup_(region_info_freep) RegionInfo *old = NULL;
 
-                if (!by_event && !last) /* "remove" and "add" are on their way */
+                /* "remove" and "add" are on their way. */
+                if (!by_event && !last && !v->leaving)
                         return;
                 old = TAKE_PTR(v->info);
                 announce(d, DISCOVERY_REMOVED, old);
         }
+        if (last)
+                v->leaving = false;
         v->n_empty = kept ? v->n_empty + 1 : 0;
         device_update(d, v, v->info ? DISCOVERY_CHANGED : DISCOVERY_ADDED, TAKE_PTR(i));
 }
@@ -261,23 +268,20 @@ static void region_seen(Discovery *d, const char *name, const char *syspath) {
         region_refresh(d, v, /* by_event= */ true, /* last= */ false);
 }
 
-static void region_removed(Discovery *d, struct udev_device *device) {
-        Device *v = device_find(&d->regions, udev_device_get_sysname(device));
-        dev_t devnum = udev_device_get_devnum(device);
+static void region_removed(Discovery *d, const char *name) {
+        Device *v = device_find(&d->regions, name);
 
         if (!v)
                 return;
-        /* `echo remove > uevent` removes nothing. */
-        if (udev_device_get_property_value(device, "SYNTH_UUID")) {
-                log_notice("%s: somebody asked for a \"remove\" event without removing it, ignored",
-                           v->name);
+        if (v->ignored) {
+                device_forget(d, v, DISCOVERY_REMOVED);
                 return;
         }
-        /* The event of one that was gone before this one was read. */
-        if (!streq(v->syspath, udev_device_get_syspath(device)) ||
-            (v->info && devnum != 0 && devnum != v->info->devnum))
-                return;
-        device_forget(d, v, DISCOVERY_REMOVED);
+        /* Events come late. This may be about the device that had the name before the one that was
+         * read, or about none at all (`echo remove > uevent`); if it is true, sysfs says so too, now
+         * or in a moment. */
+        v->leaving = true;
+        region_refresh(d, v, /* by_event= */ true, /* last= */ false);
 }
 
 static void pci_removed(Discovery *d, const char *name) {
@@ -308,9 +312,9 @@ static void pci_seen(Discovery *d, const char *name, const char *syspath) {
 
 /* A GPU came, went, or changed its driver. */
 static void gpu_event(Discovery *d, const char *name) {
-        Device *v;
+        Device *v, *next;
 
-        LIST_FOREACH (v, &d->regions, devices)
+        LIST_FOREACH_SAFE (v, &d->regions, devices, next)
                 for (size_t k = 0; v->info && k < v->info->n_gpus; k++)
                         if (streq(v->info->gpus[k].address, name)) {
                                 region_refresh(d, v, /* by_event= */ false, /* last= */ false);
@@ -330,7 +334,7 @@ static void handle_event(Discovery *d, struct udev_device *device) {
         log_debug("udev: %s %s", action, syspath);
         remove = streq(action, "remove");
         if (streq(subsystem, "egm") && remove)
-                region_removed(d, device);
+                region_removed(d, name);
         else if (streq(subsystem, "egm"))
                 region_seen(d, name, syspath);
         else if (streq(subsystem, "pci")) {

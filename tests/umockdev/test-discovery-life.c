@@ -209,6 +209,10 @@ static void test_add_remove(void **state) {
                 if (i > 0)
                         expect_nothing(b);
                 bed_remove(b, EGM4);
+                if (i > 0) {
+                        bed_step(b);
+                        assert_int_equal(b->n_lines, b->n_expected + 1);
+                }
                 expect(b, "removed egm4 240:4 " K2_FACTS);
                 if (i > 1)
                         expect_nothing(b);
@@ -444,33 +448,106 @@ static void test_stale_remove_elsewhere(void **state) {
         expect_nothing(b);
 }
 
-/* "remove" of one that is long gone, while the next is there already. */
-static void test_stale_remove(void **state) {
+/* `echo remove > /sys/class/egm/egm4/uevent` */
+static void test_untrue_remove(void **state) {
         Bed *b = *state;
 
         start_k2(b);
-        umockdev_testbed_set_property(b->testbed, "/sys" EGM4, "MINOR", "9");
         bed_event(b, EGM4, "remove");
-        umockdev_testbed_set_property(b->testbed, "/sys" EGM4, "MINOR", "4");
+        expect_nothing(b);
+        bed_event(b, EGM4, "change");
+        expect_nothing(b);
+        /* Later it counts for nothing: a new device is left to its events again. */
+        replace(b, EGM4);
+        bed_event(b, GPU18, "change");
+        bed_step(b);
+        bed_step(b);
+        assert_int_equal(b->n_lines, b->n_expected);
+        bed_event(b, EGM4, "remove");
+        bed_step(b);
+        expect(b, "removed egm4 240:4 " K2_FACTS);
+        expect(b, "added egm4 240:4 " K2_FACTS);
+        bed_event(b, EGM4, "add");
+        expect_nothing(b);
+}
+
+/* Away, back, away and back before the first event is read: the second device comes once. */
+static void test_quick_changes(void **state) {
+        Bed *b = *state;
+
+        start_k2(b);
+        bed_event(b, EGM4, "remove");
+        bed_event(b, EGM4, "add");
+        bed_event(b, EGM4, "remove");
+        replace(b, EGM4);
+        bed_event(b, EGM4, "add");
+        expect(b, "removed egm4 240:4 " K2_FACTS);
+        expect(b, "added egm4 240:4 " K2_FACTS);
         expect_nothing(b);
         bed_remove(b, EGM4);
         expect(b, "removed egm4 240:4 " K2_FACTS);
         expect_nothing(b);
 }
 
-/* `echo remove > /sys/class/egm/egm4/uevent` */
-static void test_synthetic_remove(void **state) {
+/* The kernel sends its event before it takes the directory away: a read or two later it is gone. */
+static void test_slow_remove(void **state) {
+        Bed *b = *state;
+
+        start_k2(b);
+        bed_event(b, EGM4, "remove");
+        bed_step(b);
+        bed_step(b);
+        assert_int_equal(b->n_lines, b->n_expected);
+        bed_vanish(b, EGM4);
+        bed_step(b);
+        assert_int_equal(b->n_lines, b->n_expected + 1);
+        expect(b, "removed egm4 240:4 " K2_FACTS);
+        expect_nothing(b);
+}
+
+/* Its node goes even before its directory: nothing to complain of. */
+static void test_slow_remove_without_node(void **state) {
+        _cleanup_free_ char *node = NULL;
         Bed *b = *state;
 
         bed_log(b);
         start_k2(b);
-        umockdev_testbed_set_property(b->testbed, "/sys" EGM4, "SYNTH_UUID", "0");
+        node = bed_path(b, "/dev/egm4");
+        assert_int_equal(unlink(node), 0);
         bed_event(b, EGM4, "remove");
+        bed_step(b);
+        bed_step(b);
+        bed_vanish(b, EGM4);
+        expect(b, "removed egm4 240:4 " K2_FACTS);
         expect_nothing(b);
-        assert_int_equal(bed_log_count(b, "without removing it"), 1);
+        assert_int_equal(bed_log_count(b, "device node"), 0);
+}
 
-        /* If it was a true one after all, sysfs shows it. */
-        bed_remove(b, EGM4);
+/* …or another one is in its place. */
+static void test_slow_replacement(void **state) {
+        Bed *b = *state;
+
+        start_k2(b);
+        bed_event(b, EGM4, "remove");
+        bed_step(b);
+        replace(b, EGM4);
+        bed_step(b);
+        assert_int_equal(b->n_lines, b->n_expected + 2);
+        expect(b, "removed egm4 240:4 " K2_FACTS);
+        expect(b, "added egm4 240:4 " K2_FACTS);
+        bed_event(b, EGM4, "add");
+        expect_nothing(b);
+}
+
+/* A GPU's event finds it first. */
+static void test_slow_remove_seen_by_gpu(void **state) {
+        Bed *b = *state;
+
+        start_k2(b);
+        bed_event(b, EGM4, "remove");
+        bed_step(b);
+        bed_vanish(b, EGM4);
+        bed_driver(b, GPU8, NULL, "unbind");
         expect(b, "removed egm4 240:4 " K2_FACTS);
         expect_nothing(b);
 }
@@ -555,19 +632,36 @@ static void test_stream_of_events(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        TEST(test_late_attributes),     cmocka_unit_test(test_schedule),
-                        TEST(test_late_links),          TEST(test_late_gpu),
-                        TEST(test_auxiliary_event),     TEST(test_driver_change),
-                        TEST(test_gpu_removed),         TEST(test_add_remove),
-                        TEST(test_seen_twice),          TEST(test_empty_before_remove),
-                        TEST(test_empty_for_a_while),   TEST(test_empty_at_last),
-                        TEST(test_empty_for_good),      TEST(test_empty_keeps_place),
-                        TEST(test_size_changes),        TEST(test_other_devnum),
-                        TEST(test_same_devnum),         TEST(test_replaced_silently),
-                        TEST(test_replaced_while_read), TEST(test_other_parent),
-                        TEST(test_stale_remove),        TEST(test_stale_remove_elsewhere),
-                        TEST(test_synthetic_remove),    TEST(test_silent_remove),
-                        TEST(test_waits_for_udev),      TEST(test_lost_events),
+                        TEST(test_late_attributes),
+                        cmocka_unit_test(test_schedule),
+                        TEST(test_late_links),
+                        TEST(test_late_gpu),
+                        TEST(test_auxiliary_event),
+                        TEST(test_driver_change),
+                        TEST(test_gpu_removed),
+                        TEST(test_add_remove),
+                        TEST(test_seen_twice),
+                        TEST(test_empty_before_remove),
+                        TEST(test_empty_for_a_while),
+                        TEST(test_empty_at_last),
+                        TEST(test_empty_for_good),
+                        TEST(test_empty_keeps_place),
+                        TEST(test_size_changes),
+                        TEST(test_other_devnum),
+                        TEST(test_same_devnum),
+                        TEST(test_replaced_silently),
+                        TEST(test_replaced_while_read),
+                        TEST(test_other_parent),
+                        TEST(test_untrue_remove),
+                        TEST(test_quick_changes),
+                        TEST(test_slow_remove),
+                        TEST(test_slow_remove_without_node),
+                        TEST(test_slow_replacement),
+                        TEST(test_slow_remove_seen_by_gpu),
+                        TEST(test_stale_remove_elsewhere),
+                        TEST(test_silent_remove),
+                        TEST(test_waits_for_udev),
+                        TEST(test_lost_events),
                         TEST(test_stream_of_events),
         };
 

@@ -372,6 +372,9 @@ static void test_names(void **state) {
         assert_int_equal(bed_log_count(b, "egm04: not named"), 1);
         bed_remove(b, "/devices/virtual/egm/egm_ctl");
         expect_nothing(b);
+        bed_region(b, "/devices/virtual/egm/egm_ctl", 2, NULL);
+        expect_nothing(b);
+        assert_int_equal(bed_log_count(b, "egm_ctl: not named"), 2);
 }
 
 /* Neighbours in sysfs that are no business of ours. */
