@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <egm.h>
+
+#include "options.h"
+
+#define _cleanup_egm_(type) _cleanup_(egm_##type##_unrefp)
+
+/* What egmctl exits with; a table in its man page. */
+enum {
+        STATUS_OK = 0,
+        STATUS_FAILED = 1,
+        STATUS_USAGE = 2,
+        STATUS_NOT_FOUND = 3,
+        STATUS_DENIED = 4,
+        STATUS_REFUSED = 5,
+        STATUS_CANNOT_EXECUTE = 126,
+        STATUS_NO_COMMAND = 127,
+};
+
+/* One verb each: args are what stands behind it. They return the exit status, having said what went wrong. */
+int verb_status(const Options *o, int n_args, char **args);
+int verb_list_regions(const Options *o, int n_args, char **args);
+int verb_list_leases(const Options *o, int n_args, char **args);
+int verb_show_region(const Options *o, int n_args, char **args);
+int verb_show_lease(const Options *o, int n_args, char **args);
+int verb_lease(const Options *o, int n_args, char **args);
+int verb_run(const Options *o, int n_args, char **args);
+int verb_release(const Options *o, int n_args, char **args);
+int verb_monitor(const Options *o, int n_args, char **args);
+int verb_map(const Options *o, int n_args, char **args);
+
+/* ---- egmctl-util.c ---- */
+
+/* "egmctl: …" on standard error; what others named cannot disturb the terminal. */
+void complain(const char *format, ...) _printf_(1, 2);
+/* The same with what is known of a failed call; returns the exit status. c may be NULL. */
+int complain_call(egm_connection *c, int r, const char *format, ...) _printf_(3, 4);
+int complain_oom(void);
+
+/* 0, or an exit status. */
+int connect_bus(const Options *o, egm_connection **ret);
+int take_snapshot(const Options *o, egm_connection **ret_connection, egm_snapshot **ret_snapshot);
+
+/* ---- egmctl-acquire.c ---- */
+
+/* Acquires what the options say, labelled as they say or else so. 0, or an exit status. */
+int acquire(const Options *o, egm_connection *c, const char *label, egm_lease **ret);

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <getopt.h>
+
+#include "options.h"
+#include "size.h"
+
+enum {
+        ARG_BUS = 0x100,
+        ARG_JSON,
+        ARG_NO_LEGEND,
+        ARG_NO_PAGER,
+        ARG_VERSION,
+        /* OPTIONS_ACQUIRE */
+        ARG_SLICE,
+        ARG_SIZE,
+        ARG_WHOLE,
+        ARG_REGION,
+        ARG_GPU,
+        ARG_NODE,
+        ARG_SOCKET,
+        ARG_ALIGN,
+        ARG_RETIRED,
+        ARG_LABEL,
+        ARG_WAIT,
+        /* OPTIONS_PERSISTENT */
+        ARG_PERSISTENT,
+        /* OPTIONS_PROPERTY */
+        ARG_VALUE,
+};
+
+static const struct option long_options[] = {
+                {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, ARG_VERSION},
+                {"bus", required_argument, NULL, ARG_BUS},
+                {"json", required_argument, NULL, ARG_JSON},
+                {"no-legend", no_argument, NULL, ARG_NO_LEGEND},
+                {"no-pager", no_argument, NULL, ARG_NO_PAGER},
+                {"slice", required_argument, NULL, ARG_SLICE},
+                {"size", required_argument, NULL, ARG_SIZE},
+                {"whole", no_argument, NULL, ARG_WHOLE},
+                {"region", required_argument, NULL, ARG_REGION},
+                {"gpu", required_argument, NULL, ARG_GPU},
+                {"node", required_argument, NULL, ARG_NODE},
+                {"socket", required_argument, NULL, ARG_SOCKET},
+                {"align", required_argument, NULL, ARG_ALIGN},
+                {"retired", required_argument, NULL, ARG_RETIRED},
+                {"label", required_argument, NULL, ARG_LABEL},
+                {"wait", required_argument, NULL, ARG_WAIT},
+                {"persistent", no_argument, NULL, ARG_PERSISTENT},
+                {"property", required_argument, NULL, 'p'},
+                {"value", no_argument, NULL, ARG_VALUE},
+                {},
+};
+
+void options_done(Options *o) {
+        for (size_t i = 0; i < o->n_slices; i++)
+                slice_option_done(o->slices + i);
+        free(o->slices);
+        slice_option_done(&o->single);
+        free(o->properties);
+        *o = (Options){};
+}
+
+static const char *option_name(int c) {
+        for (const struct option *p = long_options; p->name; p++)
+                if (p->val == c)
+                        return p->name;
+        return "";
+}
+
+static unsigned option_group(int c) {
+        if (c >= ARG_SLICE && c <= ARG_WAIT)
+                return OPTIONS_ACQUIRE;
+        if (c == ARG_PERSISTENT)
+                return OPTIONS_PERSISTENT;
+        if (c == 'p' || c == ARG_VALUE)
+                return OPTIONS_PROPERTY;
+        return 0;
+}
+
+static int set_json(Options *o, const char *value, EgmError *reterr) {
+        if (streq(value, "off"))
+                o->json = JSON_OFF;
+        else if (streq(value, "short"))
+                o->json = JSON_SHORT;
+        else if (streq(value, "pretty"))
+                o->json = JSON_PRETTY;
+        else
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--json= is off, short or pretty, not '%s'", value);
+        return 0;
+}
+
+static int set_wait(Options *o, const char *value, EgmError *reterr) {
+        uint64_t seconds;
+
+        if (streq(value, "infinity")) {
+                o->wait_usec = UINT64_MAX;
+                return 0;
+        }
+        if (parse_uint64(value, &seconds) < 0 ||
+            __builtin_mul_overflow(seconds, USEC_PER_SEC, &o->wait_usec))
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--wait= takes seconds or 'infinity', not '%s'", value);
+        return 0;
+}
+
+static int add_slice(Options *o, const SliceOption *slice) {
+        SliceOption *t = reallocarray(o->slices, o->n_slices + 1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        o->slices = t;
+        o->slices[o->n_slices++] = *slice;
+        return 0;
+}
+
+static int parse_slice(Options *o, const char *text, EgmError *reterr) {
+        _cleanup_(slice_option_done) SliceOption slice = {};
+        int r;
+
+        r = slice_option_parse(&slice, text, reterr);
+        if (r < 0)
+                return r;
+        r = add_slice(o, &slice);
+        if (r >= 0)
+                slice = (SliceOption){};
+        return r;
+}
+
+static int add_property(Options *o, char *name) {
+        char **t = reallocarray(o->properties, o->n_properties + 1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        o->properties = t;
+        o->properties[o->n_properties++] = name;
+        return 0;
+}
+
+static int set_option(Options *o, int c, char *value, EgmError *reterr) {
+        switch (c) {
+        case 'h':
+                o->help = true;
+                return 0;
+        case 'j':
+                o->json = isatty(STDOUT_FILENO) ? JSON_PRETTY : JSON_SHORT;
+                return 0;
+        case 'p':
+                return add_property(o, value);
+        case ARG_VERSION:
+                o->version = true;
+                return 0;
+        case ARG_BUS:
+                o->bus = value;
+                return 0;
+        case ARG_JSON:
+                return set_json(o, value, reterr);
+        case ARG_NO_LEGEND:
+                o->no_legend = true;
+                return 0;
+        case ARG_NO_PAGER:
+                return 0; /* there is none; scripts say so to all tools of this kind */
+        case ARG_SLICE:
+                return parse_slice(o, value, reterr);
+        case ARG_LABEL:
+                o->label = value;
+                return 0;
+        case ARG_WAIT:
+                return set_wait(o, value, reterr);
+        case ARG_PERSISTENT:
+                o->persistent = true;
+                return 0;
+        case ARG_VALUE:
+                o->value = true;
+                return 0;
+        default:
+                /* --size, --whole, --region… are the keys of --slice. */
+                o->has_single = true;
+                return slice_option_set(&o->single, option_name(c), value, reterr);
+        }
+}
+
+/* getopt's complaint, in our words. */
+static int refuse(int c, char **argv, EgmError *reterr) {
+        /* With a long option optopt is its value or 0, with a short one its letter. */
+        if (c == ':')
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Option '%s' needs a value",
+                                     argv[optind - 1]);
+        if (optopt > 0 && optopt < 0x100 && optopt != 'h')
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Unknown option '-%c'",
+                                     optopt);
+        if (optopt >= 0x100 || optopt == 'h')
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Option '%s' takes no value",
+                                     argv[optind - 1]);
+        return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Unknown option '%s'",
+                             argv[optind - 1]);
+}
+
+static int parse(Options *o, int argc, char **argv, unsigned groups, const char *letters,
+                 int *ret_n, EgmError *reterr) {
+        int c, r;
+
+        optind = 0; /* start over */
+        opterr = 0;
+        while ((c = getopt_long(argc, argv, letters, long_options, NULL)) >= 0) {
+                unsigned group = option_group(c);
+
+                if (c == '?' || c == ':')
+                        return refuse(c, argv, reterr);
+                if (group != 0 && !(groups & group))
+                        return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                             groups == 0 && letters[0] == '+'
+                                                             ? "Option '--%s' stands behind a verb"
+                                                             : "This verb has no option '--%s'",
+                                             option_name(c));
+                r = set_option(o, c, optarg, reterr);
+                if (r < 0)
+                        return r;
+        }
+        *ret_n = optind - 1;
+        return 0;
+}
+
+int options_parse_global(Options *o, int argc, char **argv, int *ret_n, EgmError *reterr) {
+        return parse(o, argc, argv, 0, "+:hjp:", ret_n, reterr);
+}
+
+static int finish_slices(Options *o, EgmError *reterr) {
+        int r;
+
+        if (!o->has_single)
+                return 0;
+        if (o->n_slices > 0)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--slice= and options of a single slice exclude each other");
+        r = slice_option_check(&o->single, reterr);
+        if (r >= 0)
+                r = add_slice(o, &o->single);
+        if (r >= 0) {
+                o->single = (SliceOption){};
+                o->has_single = false;
+        }
+        return r;
+}
+
+int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool stop, int *ret_n,
+                       EgmError *reterr) {
+        int r;
+
+        r = parse(o, argc, argv, groups, stop ? "+:hjp:" : ":hjp:", ret_n, reterr);
+        if (r < 0 || o->help || o->version)
+                return r;
+        r = finish_slices(o, reterr);
+        if (r < 0)
+                return r;
+        if ((groups & OPTIONS_ACQUIRE) && o->n_slices == 0)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "Say how much: --size=, --whole or --slice=");
+        return 0;
+}

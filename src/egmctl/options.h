@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "slice-option.h"
+
+/* The command line. */
+
+typedef enum JsonMode {
+        JSON_OFF,
+        JSON_SHORT,
+        JSON_PRETTY,
+} JsonMode;
+
+/* Options that only some verbs have. */
+typedef enum OptionGroup {
+        OPTIONS_ACQUIRE = 1 << 0,    /* --slice, --size, --label, --wait… */
+        OPTIONS_PERSISTENT = 1 << 1, /* --persistent */
+        OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
+} OptionGroup;
+
+typedef struct Options {
+        JsonMode json;
+        bool no_legend;
+        bool help, version;
+        const char *bus; /* NULL: the system bus */
+
+        SliceOption *slices;
+        size_t n_slices;
+        SliceOption single; /* from --size, --gpu…; moved to slices at the end */
+        bool has_single;
+        const char *label;
+        uint64_t wait_usec;
+        bool persistent;
+
+        char **properties; /* borrowed */
+        size_t n_properties;
+        bool value;
+} Options;
+
+void options_done(Options *o);
+#define _cleanup_options_ _cleanup_(options_done)
+
+/* Options in front of the verb: stops at the first argument that is none. *ret_n: how many arguments (without the
+ * program) are used up. -EINVAL with words. */
+int options_parse_global(Options *o, int argc, char **argv, int *ret_n, EgmError *reterr);
+/* Those behind a verb, which has these groups. stop: at the first argument that is none (a command follows); otherwise options
+ * may stand anywhere, and arguments are moved to the end. argv[0] is the verb. */
+int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool stop, int *ret_n,
+                       EgmError *reterr);
