@@ -70,3 +70,20 @@ start_bus() {
         # Blocks until the bus listens; ends at once when it dies.
         read -r bus <"$tmp/bus.address" || die "dbus-daemon: $(cat "$tmp/bus.log")"
 }
+
+# Starts the fake daemon $1 on $bus. What is written to descriptor 9 tells it what to do.
+start_fake_egmd() {
+        mkfifo "$tmp/fake.in" "$tmp/fake.out"
+        "$1" "$bus" <"$tmp/fake.in" >"$tmp/fake.out" &
+        pids="$pids $!"
+        exec 9>"$tmp/fake.in"
+        exec 7<"$tmp/fake.out"
+        read -r _ready <&7 || die "the fake daemon did not start"
+}
+
+# What it has seen since the last time.
+ask_fake_egmd() {
+        printf '?' >&9
+        read -r _answer <&7
+        echo "$_answer"
+}

@@ -328,6 +328,8 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         if (streq(member, "Quit") || f->mute)
                 return 1;
         note(f, m, member);
+        if (f->mute_bind && streq(member, "Bind"))
+                return 1;
         if (f->error_name)
                 return sd_bus_reply_method_errorf(m, f->error_name, "%s", f->error_message);
         CHECK(sd_bus_message_new_method_return(m, &reply));

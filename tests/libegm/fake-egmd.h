@@ -44,6 +44,7 @@ typedef struct Fake {
         FakeSlice slices[FAKE_SLICES_MAX];
         size_t n_slices;
         bool retired_fails;
+        bool mute_bind; /* no answer to Bind */
 
         /* What came in */
         char *request;  /* AcquireLease's options as text */

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "../unit/test.h"
+
+#include "placeholder.h"
+
+static const PlaceholderSlice slices[] = {
+                {"egm4", 7, 0, 64 * GIB},
+                {"egm5", 18, UINT64_C(0xfffffffffff00000), MIB},
+};
+static const PlaceholderValues values = {"42", slices, ELEMENTSOF(slices)};
+static const PlaceholderValues nothing = {NULL, NULL, ELEMENTSOF(slices)};
+
+static void test_expand(void **state) {
+        static const struct {
+                const char *text, *result; /* NULL: refused */
+        } table[] = {
+                        {"", ""},
+                        {"plain", "plain"},
+                        {"{0.fd}", "7"},
+                        {"{1.fd}", "18"},
+                        {"{0.path}", "/proc/self/fd/7"},
+                        {"{1.path}", "/proc/self/fd/18"},
+                        {"{0.offset}", "0"},
+                        {"{1.offset}", "18446744073708503040"},
+                        {"{0.size}", "68719476736"},
+                        {"{1.region}", "egm5"},
+                        {"{lease}", "42"},
+                        {"{00.fd}", "7"},
+                        {"{0.fd}{1.fd}{lease}", "71842"},
+                        {"mem-path={0.path},size={0.size},offset={0.offset}",
+                         "mem-path=/proc/self/fd/7,size=68719476736,offset=0"},
+                        {"{{0.fd}}", "{7}"},
+                        {"${0.fd}", "$7"},
+
+                        /* Just braces. */
+                        {"{}", "{}"},
+                        {"{", "{"},
+                        {"}", "}"},
+                        {"{0", "{0"},
+                        {"{0.", "{0."},
+                        {"{0.fd", "{0.fd"},
+                        {"{0}", "{0}"},
+                        {"a{3}", "a{3}"},
+                        {"a{1,2}", "a{1,2}"},
+                        {"{0.5}", "{0.5}"},
+                        {"{.fd}", "{.fd}"},
+                        {"{fd}", "{fd}"},
+                        {"{-1.fd}", "{-1.fd}"},
+                        {"{0 .fd}", "{0 .fd}"},
+                        {"{ 0.fd }", "{ 0.fd }"},
+                        {"{0.fd }", "{0.fd }"},
+                        {"{leases}", "{leases}"},
+                        {"{Lease}", "{Lease}"},
+                        {"${lease_id}", "${lease_id}"},
+                        {"{\"driver\":\"raw\",\"x\":{}}", "{\"driver\":\"raw\",\"x\":{}}"},
+                        {"{print $1}", "{print $1}"},
+                        {"{a,b}", "{a,b}"},
+                        {"{0.f{0.fd}", "{0.f7"},
+                        {"\xc3\xa9{0.fd}\xff", "\xc3\xa9"
+                                               "7\xff"},
+
+                        /* Itself. */
+                        {"\\{0.fd}", "{0.fd}"},
+                        {"\\{lease}", "{lease}"},
+                        {"\\{0.nonsense}", "{0.nonsense}"},
+                        {"\\{9.fd}", "{9.fd}"},
+                        {"\\\\{0.fd}", "\\{0.fd}"},
+                        {"\\{x}", "\\{x}"},
+                        {"\\", "\\"},
+
+                        /* Mistakes. */
+                        {"{2.fd}", NULL},
+                        {"{99999999999999999999999.fd}", NULL},
+                        {"{18446744073709551615.fd}", NULL},
+                        {"{0.fds}", NULL},
+                        {"{0.FD}", NULL},
+                        {"{0.pat}", NULL},
+                        {"{0.path_}", NULL},
+                        {"x{0.fd}{0.offse}", NULL},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                _cleanup_free_ char *result = NULL;
+                _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+                int r = placeholder_expand(table[i].text, &values, &result, &e);
+
+                if (table[i].result) {
+                        assert_int_equal(r, 0);
+                        assert_string_equal(result, table[i].result);
+                } else {
+                        if (r != -EINVAL)
+                                fail_msg("%s: not refused", table[i].text);
+                        assert_null(result);
+                        assert_int_equal(e.kind, EGM_ERROR_INVALID_ARGS);
+                }
+                /* To check is to come to the same end, without values. */
+                assert_int_equal(placeholder_expand(table[i].text, &nothing, NULL, NULL), r);
+        }
+}
+
+/* The message names the placeholder. */
+static void test_message(void **state) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+
+        assert_int_equal(placeholder_expand("a{0.nope}b", &values, NULL, &e), -EINVAL);
+        assert_non_null(strstr(e.message, " {0.nope} "));
+        assert_non_null(strstr(e.message, "\\{0.nope}"));
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                        cmocka_unit_test(test_expand),
+                        cmocka_unit_test(test_message),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
