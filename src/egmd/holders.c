@@ -188,8 +188,9 @@ static int scan_process(Scan *s, Process *p, ProcStat *stat, bool is_new) {
                 return r;
         if (r > 0)
                 return scan_note(s, p, stat);
-        if (!is_new)
+        if (!is_new || s->pass < PASSES_MIN)
                 return 0;
+        /* What it had when it came, it may have passed on before we looked. */
         r = proc_look_stat(s->look, stat);
         if (r < 0)
                 return r;
