@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "fd-util.h"
 
@@ -92,6 +93,29 @@ static void test_nothing_moves(void **state) {
         put_process(63, "kworker", 'S', 0x00200040, 1, 100);
         play(&s, step_nothing);
         expect_found(&s, 60);
+        assert_int_equal(s.n, 2);
+}
+
+static void step_others_end(unsigned n, char *state, unsigned *start) {
+        if (n != 2)
+                return;
+        for (unsigned pid = 61; pid < 75; pid++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "%u", pid);
+                take_away(name);
+        }
+}
+
+/* Those who had nothing had nothing to pass on. */
+static void test_others_end(void **state) {
+        Script s;
+
+        put_idle(60);
+        for (unsigned pid = 61; pid < 75; pid++)
+                put_idle(pid);
+        play(&s, step_others_end);
+        expect_found(&s, 0);
         assert_int_equal(s.n, 2);
 }
 
@@ -198,20 +222,29 @@ static void test_number_reused_by_a_holder(void **state) {
         expect_found(&s, 60);
 }
 
-/* It had it once: what it has adds up, as it may have passed back and forth. */
-static void step_closes(unsigned n, char *state, unsigned *start) {
-        if (n == 2)
-                take_away("60/fd/3");
+/* What it has adds up: it may go back and forth. */
+static void step_changes(unsigned n, char *state, unsigned *start) {
+        if (n != 2)
+                return;
+        take_away("60/fd/3");
+        put("60/maps", "3000-4000 rw-s 00002000 00:05 4711 /x\n");
 }
 
-static void test_closed_meanwhile(void **state) {
+static void test_changed_meanwhile(void **state) {
+        const Holder *h;
         Script s;
 
+        devices[0].dev = makedev(0, 5);
+        devices[0].ino = 4711;
         put_holder(60);
-        play(&s, step_closes);
+        put("60/maps", "1000-2000 rw-s 00000000 00:05 4711 /x\n");
+        play(&s, step_changes);
         assert_int_equal(s.result, 0);
         assert_int_equal(s.list.n, 1);
-        assert_true(s.list.items[0].has_fd);
+        h = s.list.items;
+        assert_true(h->has_fd && h->maps);
+        assert_int_equal(h->mapped.n, 2);
+        assert_true(ranges_bytes(&h->mapped) == 0x2000);
         expect_found(&s, 60);
 }
 
@@ -247,6 +280,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_nothing_moves, tree_setup,
                                                         tree_teardown),
+                        cmocka_unit_test_setup_teardown(test_others_end, tree_setup, tree_teardown),
                         cmocka_unit_test_setup_teardown(test_born, tree_setup, tree_teardown),
                         cmocka_unit_test_setup_teardown(test_passed_on_by_a_holder, tree_setup,
                                                         tree_teardown),
@@ -258,7 +292,7 @@ int main(void) {
                                                         tree_teardown),
                         cmocka_unit_test_setup_teardown(test_number_reused_by_a_holder, tree_setup,
                                                         tree_teardown),
-                        cmocka_unit_test_setup_teardown(test_closed_meanwhile, tree_setup,
+                        cmocka_unit_test_setup_teardown(test_changed_meanwhile, tree_setup,
                                                         tree_teardown),
                         cmocka_unit_test_setup_teardown(test_never_quiet, tree_setup,
                                                         tree_teardown),

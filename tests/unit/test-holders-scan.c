@@ -61,6 +61,15 @@ static void body_pipes(Child *c) {
         (void) safe_close(other_pipe[0]);
         (void) safe_close(other_pipe[1]);
         (void) safe_close(kept_pipe[0]);
+        /* The oldest has the highest number. */
+        if (fcntl(kept_pipe[1], F_DUPFD_CLOEXEC, 100) < 0)
+                abort();
+        (void) safe_close(kept_pipe[1]);
+        child_stay(c);
+}
+
+static void body_other_pipe(Child *c) {
+        close_devices();
         child_stay(c);
 }
 
@@ -83,7 +92,7 @@ static void test_pipes(void **state) {
         HolderDevice d = device_of_fd(memfds[0]);
         _cleanup_holder_list_ HolderList l = {};
         const Holder *h;
-        Child c;
+        Child c, before;
 
         assert_non_null(mkdtemp(dir));
         (void) snprintf(path, sizeof(path), "%s/fifo", dir);
@@ -92,6 +101,7 @@ static void test_pipes(void **state) {
         assert_true(fifo_fd >= 0);
         assert_int_equal(pipe2(kept_pipe, O_CLOEXEC), 0);
         assert_int_equal(pipe2(other_pipe, O_CLOEXEC), 0);
+        before = child_new(body_other_pipe);
         c = child_new(body_pipes);
 
         scan_with((HolderScan){.devices = &d, .n_devices = 1, .want_pipes = true}, &l);
@@ -104,6 +114,7 @@ static void test_pipes(void **state) {
                 assert_true(h->pipes[i - 1] < h->pipes[i]);
 
         child_end(&c);
+        child_end(&before);
         for (size_t i = 0; i < 2; i++) {
                 (void) safe_close(kept_pipe[i]);
                 (void) safe_close(other_pipe[i]);

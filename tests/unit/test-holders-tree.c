@@ -34,8 +34,31 @@ static void test_odd_descriptors(void **state) {
         put_link("50/fd/x", "/dev/full"); /* not a number */
         put_link("50/fd/99999999999", "/dev/full");
         EXPECT_PIDS();
+        if (geteuid() == 0) {
+                char path[PATH_MAX];
+
+                /* the same number, but of a disk */
+                path_of(path, "disk");
+                assert_int_equal(mknod(path, S_IFBLK | 0600, devices[0].rdev), 0);
+                put_link("50/fd/3", path);
+                EXPECT_PIDS();
+        }
         put_link("50/fd/4294967295", "/dev/full");
         EXPECT_PIDS(50);
+}
+
+static void test_same_inode_elsewhere(void **state) {
+        char path[PATH_MAX];
+
+        put_idle(50);
+        path_of(path, "memfd");
+        put_link("50/fd/3", path);
+        EXPECT_PIDS(50);
+        devices[1].dev++;
+        EXPECT_PIDS();
+        devices[1].dev--;
+        devices[1].ino++;
+        EXPECT_PIDS();
 }
 
 static void test_path_only(void **state) {
@@ -57,6 +80,7 @@ static void test_nothing_to_look_at(void **state) {
         put_process(51, "zombie", 'Z', 0, 1, 100);
         put_link("51/fd/3", "/dev/full");
         put("self", "nobody");
+        put("4294967366/stat", "not 70\n"); /* 70 if one did not look */
         EXPECT_PIDS();
         put_holder(52);
         take_away("52/maps"); /* neither is an error: they went away one after the other */
@@ -78,6 +102,12 @@ static void test_threads(void **state) {
         put_link("60/task/61/fd/3", "/dev/zero");
         put("60/task/61/maps", "Not to be read: the first thread's mappings are everybody's.\n");
         put("60/maps", "1000-2000 rw-s 00000000 00:00 0 \n");
+        EXPECT_PIDS(50);
+        take_away("50/task/52/fd/7");
+        EXPECT_PIDS();
+        put("50/task/52/maps", "1000-2000 rw-s 00000000 00:05 12 /dev/full\n");
+        devices[0].dev = makedev(0, 5);
+        devices[0].ino = 12;
         EXPECT_PIDS(50);
 }
 
@@ -413,6 +443,8 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_who, tree_setup, tree_teardown),
                         cmocka_unit_test_setup_teardown(test_odd_descriptors, tree_setup,
+                                                        tree_teardown),
+                        cmocka_unit_test_setup_teardown(test_same_inode_elsewhere, tree_setup,
                                                         tree_teardown),
                         cmocka_unit_test_setup_teardown(test_path_only, tree_setup, tree_teardown),
                         cmocka_unit_test_setup_teardown(test_nothing_to_look_at, tree_setup,
