@@ -8,8 +8,11 @@
 #include "proc-dir.h"
 #include "proc-look.h"
 
-#define PASSES_MIN 2U
 #define PASSES_MAX 16U
+/* Passes after the first, in a row, that must see no holder come or go. A busy host never is without processes
+ * that are gone before they are looked at; that each pass meets none would be asking too much. */
+#define QUIET_MIN 1U
+#define QUIET_MIN_STRANGERS 3U
 
 /* A process that was met. The directory pins it while it is looked at; between looks its start time tells it
  * from a later one of the same number. */
@@ -29,7 +32,8 @@ typedef struct Scan {
         pid_t self;
         ProcessTree processes;
         unsigned pass;
-        bool settled; /* nothing seen in motion in this pass */
+        bool moved;     /* this pass saw a holder come or go */
+        bool strangers; /* this pass missed a new process: gone already */
 } Scan;
 
 static int process_compare(const Process *a, const Process *b) {
@@ -160,7 +164,7 @@ static int scan_note(Scan *s, Process *p, const ProcStat *stat) {
                 if (!f->has_fd && !f->maps)
                         continue;
                 if (!h) {
-                        s->settled = false;
+                        s->moved = true;
                         r = process_add_device(p, i, &h);
                         if (r < 0)
                                 return r;
@@ -188,7 +192,7 @@ static int scan_process(Scan *s, Process *p, ProcStat *stat, bool is_new) {
                 return r;
         if (r > 0)
                 return scan_note(s, p, stat);
-        if (!is_new || s->pass < PASSES_MIN)
+        if (!is_new || s->pass == 1)
                 return 0;
         /* What it had when it came, it may have passed on before we looked. */
         r = proc_look_stat(s->look, stat);
@@ -219,7 +223,7 @@ static int scan_pid(Scan *s, pid_t pid) {
                 /* What it had others may have by now. Of one met before that matters if it held
                  * something, see scan_drop_gone(). */
                 if (is_new)
-                        s->settled = false;
+                        s->strangers = true;
                 return 0;
         }
         return r == -EACCES && s->args->ignore_inaccessible ? 0 : r;
@@ -261,7 +265,7 @@ static void scan_drop_gone(Scan *s) {
                 if (p->held.n == 0 || p->pass == s->pass)
                         continue;
                 holder_list_done(&p->held);
-                s->settled = false;
+                s->moved = true;
         }
 }
 
@@ -300,6 +304,7 @@ static int scan_collect(Scan *s, HolderList *ret) {
 
 int holders_scan(const HolderScan *scan, HolderList *ret) {
         _cleanup_(scan_done) Scan s = {.args = scan};
+        unsigned quiet = 0;
         int r;
 
         assert(scan);
@@ -315,13 +320,16 @@ int holders_scan(const HolderScan *scan, HolderList *ret) {
                 return r;
         while (s.pass < PASSES_MAX) {
                 s.pass++;
-                s.settled = true;
+                s.moved = s.strangers = false;
                 r = scan->pids ? scan_listed(&s) : scan_everything(&s);
                 if (r < 0)
                         return r;
                 scan_drop_gone(&s);
+                if (s.pass == 1)
+                        continue;
+                quiet = s.moved ? 0 : quiet + 1;
                 /* Where only some are asked about, others are always in motion. */
-                if (s.pass >= PASSES_MIN && (s.settled || scan->pids))
+                if (scan->pids || quiet >= (s.strangers ? QUIET_MIN_STRANGERS : QUIET_MIN))
                         return scan_collect(&s, ret);
         }
         return -EAGAIN;

@@ -9,8 +9,10 @@
  *
  * /proc shows descriptors in tables and mappings in memory. It does not show a descriptor that is under way
  * in a socket or registered with io_uring alone, memory that outlives its process because a vhost device
- * passed on to somebody else still refers to it, or what an IOMMU maps. A holder that is trusted
- * with its descriptor has none of them without one that shows; for others there is enforcement (I7). */
+ * passed on to somebody else still refers to it, or what an IOMMU maps; and who hands a descriptor on and on, faster
+ * than we look, is not seen with it. A holder that is trusted with its descriptor does none of this without having one
+ * that shows; for others there is enforcement (I7).
+ */
 
 typedef struct HolderDevice {
         dev_t rdev; /* char device number; 0: recognise by dev + ino (sim) */
@@ -59,10 +61,11 @@ typedef struct HolderScan {
 /* Lists every process (but self) that has a device open or mapped, sorted by pid and device. A descriptor
  * opened with O_PATH is none: anybody can have one.
  *
- * A descriptor can pass from one process to another behind our back, so everything is looked at twice
- * at least, and again until a pass sees nothing in motion: no holder gone, no new one, no
- * new process gone before it was looked at. -EAGAIN when that does not come to an end. Who is gone by then is no
- * holder; who is listed held the device at some moment of the scan.
+ * A descriptor can pass from one process to another behind our back. Who inherits one is met after the one
+ * he has it from, but one that is sent can go to somebody already looked at. So everything is looked
+ * at again, until a pass sees no holder come or go: once, or three times in a row where others came and
+ * went that nobody got to look at. -EAGAIN when holders keep coming and going. Who is gone by
+ * then is none; who is listed held the device at some moment of the scan.
  *
  * A process that cannot be looked at makes the whole scan fail with -EACCES: not knowing is not free. What
  * is not in the kernel's form is -EBADMSG. */

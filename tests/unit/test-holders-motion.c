@@ -15,6 +15,7 @@
 #define PASSES_MAX 16U
 
 typedef struct Script {
+        HolderScan scan;
         pthread_t thread;
         atomic_bool done;
         int last_reader; /* wakes the script up to see that the scan is done */
@@ -38,7 +39,7 @@ static void *scan_thread(void *p) {
         char path[PATH_MAX];
         Script *s = p;
 
-        s->result = scan(&s->list);
+        s->result = holders_scan(&s->scan, &s->list);
         atomic_store(&s->done, true);
         path_of(path, "60/stat");
         s->last_reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -48,8 +49,8 @@ static void *scan_thread(void *p) {
 }
 
 /* Scans, with process 60 as scripted. */
-static void play(Script *s, step_t step) {
-        *s = (Script){};
+static void play_scan(Script *s, HolderScan scan_args, step_t step) {
+        *s = (Script){.scan = scan_args};
         make_fifo();
         assert_int_equal(pthread_create(&s->thread, NULL, scan_thread, s), 0);
         for (;;) {
@@ -70,6 +71,10 @@ static void play(Script *s, step_t step) {
         }
         assert_int_equal(pthread_join(s->thread, NULL), 0);
         (void) safe_close(s->last_reader);
+}
+
+static void play(Script *s, step_t step) {
+        play_scan(s, tree_scan(), step);
 }
 
 /* Nobody but that process (0: nobody) holds anything. */
@@ -248,7 +253,8 @@ static void test_changed_meanwhile(void **state) {
         expect_found(&s, 60);
 }
 
-static void test_never_quiet(void **state) {
+/* Short-lived processes are everywhere: they cost two passes more, and no more. */
+static void test_strangers(void **state) {
         char path[PATH_MAX];
         Script s;
 
@@ -256,24 +262,56 @@ static void test_never_quiet(void **state) {
         path_of(path, "70"); /* always just gone */
         assert_int_equal(mkdir(path, 0755), 0);
         play(&s, step_nothing);
+        expect_found(&s, 60);
+        assert_int_equal(s.n, 4);
+}
+
+/* Each time another one has it. */
+static void step_hops(unsigned n, char *state, unsigned *start) {
+        *start = n;
+}
+
+static void test_never_quiet(void **state) {
+        Script s;
+
+        put_holder(60);
+        play(&s, step_hops);
         assert_int_equal(s.result, -EAGAIN);
         assert_int_equal(s.list.n, 0);
         assert_int_equal(s.n, PASSES_MAX);
 }
 
-/* Asked for by number, that is nothing: it is not there. */
+/* A new holder starts the count anew. */
+static void step_late(unsigned n, char *state, unsigned *start) {
+        if (n == 3)
+                put_holder(5);
+}
+
+static void test_late_among_strangers(void **state) {
+        char path[PATH_MAX];
+        Script s;
+
+        put_idle(60);
+        path_of(path, "70");
+        assert_int_equal(mkdir(path, 0755), 0);
+        play(&s, step_late);
+        expect_found(&s, 5);
+        assert_int_equal(s.n, 7);
+}
+
+/* Asked for by number, one that is not there is nothing to go by. */
 static void test_listed_and_gone(void **state) {
-        HolderScan s = tree_scan();
-        _cleanup_holder_list_ HolderList l = {};
+        HolderScan args = tree_scan();
         pid_t pids[] = {60, 70};
+        Script s;
 
         put_holder(60);
         put_holder(61);
-        s.pids = pids;
-        s.n_pids = 2;
-        assert_int_equal(holders_scan(&s, &l), 0);
-        assert_int_equal(l.n, 1);
-        assert_int_equal(l.items[0].pid, 60);
+        args.pids = pids;
+        args.n_pids = ELEMENTSOF(pids);
+        play_scan(&s, args, step_nothing);
+        expect_found(&s, 60);
+        assert_int_equal(s.n, 2);
 }
 
 int main(void) {
@@ -293,6 +331,9 @@ int main(void) {
                         cmocka_unit_test_setup_teardown(test_number_reused_by_a_holder, tree_setup,
                                                         tree_teardown),
                         cmocka_unit_test_setup_teardown(test_changed_meanwhile, tree_setup,
+                                                        tree_teardown),
+                        cmocka_unit_test_setup_teardown(test_strangers, tree_setup, tree_teardown),
+                        cmocka_unit_test_setup_teardown(test_late_among_strangers, tree_setup,
                                                         tree_teardown),
                         cmocka_unit_test_setup_teardown(test_never_quiet, tree_setup,
                                                         tree_teardown),
