@@ -179,8 +179,7 @@ static bool probe_is_inside(const Probe *probe, uint64_t offset) {
 }
 
 static bool probe_is_good(const Probe *probe, uint64_t offset) {
-        return probe_is_inside(probe, offset) &&
-               !ranges_overlap(&probe->bad, offset, probe->page);
+        return probe_is_inside(probe, offset) && !ranges_overlap(&probe->bad, offset, probe->page);
 }
 
 static void log_whole_only(const Probe *probe, PairVerdict verdict, uint64_t a, uint64_t b) {

@@ -26,8 +26,8 @@ static inline size_t retired_list_size(size_t count) {
 
 typedef enum RetiredVerdict {
         RETIRED_COMPLETE,
-        RETIRED_GROWN, /* nothing but *ret_need: the room that the whole list takes */
-        RETIRED_FULL,  /* every entry's place was used: there may be more than were given */
+        RETIRED_GROWN,  /* nothing but need: the room that the whole list takes */
+        RETIRED_FULL,   /* every entry's place was used: there may be more than were given */
         RETIRED_SHRUNK, /* argsz came back smaller: the list was cut, perhaps */
 } RetiredVerdict;
 
