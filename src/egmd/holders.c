@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <bsd/sys/tree.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
 
+#include "fd-util.h"
 #include "holders.h"
 #include "proc-dir.h"
 #include "proc-look.h"
+#include "proc-parse.h"
 
 #define PASSES_MAX 16U
 /* Passes after the first, in a row, that must see no holder come or go. A busy host never is without processes
@@ -346,4 +349,19 @@ int holder_describe(const Holder *h, char **ret) {
         else
                 r = asprintf(ret, "pid %i (%s)", h->pid, h->comm);
         return r < 0 ? -ENOMEM : 0;
+}
+
+int pid_get_unit(pid_t pid, char **ret) {
+        _cleanup_free_ char *text = NULL;
+        char path[64];
+        size_t size;
+        int r;
+
+        assert(ret);
+
+        (void) snprintf(path, sizeof(path), "/proc/%i/cgroup", (int) pid);
+        r = read_full_file_at(AT_FDCWD, path, (64 * KIB), &text, &size);
+        if (r < 0)
+                return r;
+        return proc_cgroup_parse_unit(text, size, ret);
 }

@@ -71,5 +71,8 @@ typedef struct HolderScan {
  * is not in the kernel's form is -EBADMSG. */
 int holders_scan(const HolderScan *scan, HolderList *ret);
 
+/* The systemd unit that a process runs in; -ENXIO: in none. */
+int pid_get_unit(pid_t pid, char **ret);
+
 /* "pid 4711 (qemu-system-aar, machine-qemu.scope)" */
 int holder_describe(const Holder *h, char **ret);

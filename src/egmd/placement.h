@@ -11,7 +11,7 @@
 #define EGM_ALIGN_DEFAULT (2 * MIB)
 #define EGM_ALIGN_MAX (1 * GIB)
 #define EGM_GRANULE_MIN (64 * KIB) /* assumed while no region tells its own */
-#define EGM_SLICES_MAX 64U         /* slices in one request */
+#define EGM_SLICES_MAX 15U /* in one request: the system bus passes 16 descriptors in a message */
 
 /* What is asked for together must be true together. */
 typedef struct SliceRequest {

@@ -73,6 +73,45 @@ int ranges_add(Ranges *l, uint64_t offset, uint64_t size) {
         return 0;
 }
 
+int ranges_remove(Ranges *l, uint64_t offset, uint64_t size) {
+        size_t first, last;
+        uint64_t end;
+        Range *item;
+        int r;
+
+        assert(l);
+
+        if (__builtin_add_overflow(offset, size, &end))
+                end = UINT64_MAX;
+        if (size == 0)
+                return 0;
+        r = ranges_reserve(l, l->n + 1);
+        if (r < 0)
+                return r;
+        first = ranges_find(l, offset);
+        item = l->items + first;
+        if (first < l->n && item->offset < offset && range_end(item) > end) {
+                memmove(item + 1, item, (l->n - first) * sizeof(*item));
+                l->n++;
+                item[1] = (Range){.offset = end, .size = range_end(item) - end};
+                item->size = offset - item->offset;
+                return 0;
+        }
+        if (first < l->n && item->offset < offset) {
+                item->size = offset - item->offset;
+                first++;
+        }
+        for (last = first; last < l->n && range_end(l->items + last) <= end; last++)
+                ;
+        if (last < l->n && l->items[last].offset < end) {
+                l->items[last].size = range_end(l->items + last) - end;
+                l->items[last].offset = end;
+        }
+        memmove(l->items + first, l->items + last, (l->n - last) * sizeof(*l->items));
+        l->n -= last - first;
+        return 0;
+}
+
 int ranges_copy(const Ranges *l, Ranges *ret) {
         _cleanup_ranges_ Ranges copy = {};
         int r;

@@ -22,6 +22,8 @@ void ranges_done(Ranges *l);
 /* Adds and merges with what overlaps or touches. size 0 is a no-op; offset + size beyond 2^64-1 is
  * -EOVERFLOW; -ENOMEM. Nothing changes on error. */
 int ranges_add(Ranges *l, uint64_t offset, uint64_t size);
+/* Takes [offset, offset + size) out. -ENOMEM (nothing changes) where a range must be split. */
+int ranges_remove(Ranges *l, uint64_t offset, uint64_t size);
 int ranges_copy(const Ranges *l, Ranges *ret);
 /* The part of l inside [offset, offset + size), offsets kept. */
 int ranges_clip(const Ranges *l, uint64_t offset, uint64_t size, Ranges *ret);

@@ -22,6 +22,41 @@ RegionInfo *region_info_free(RegionInfo *i) {
         return mfree(i);
 }
 
+int region_info_copy(const RegionInfo *i, RegionInfo **ret) {
+        _cleanup_(region_info_freep) RegionInfo *copy = NULL;
+
+        assert(i);
+        assert(ret);
+
+        copy = malloc(sizeof(*copy));
+        if (!copy)
+                return -ENOMEM;
+        *copy = (RegionInfo){
+                        .pxm = i->pxm,
+                        .devnum = i->devnum,
+                        .inode = i->inode,
+                        .size = i->size,
+                        .node = i->node,
+                        .socket = i->socket,
+                        .dialect = i->dialect,
+        };
+        if (free_and_strdup(&copy->name, i->name) < 0 ||
+            free_and_strdup(&copy->devnode, i->devnode) < 0 ||
+            free_and_strdup(&copy->syspath, i->syspath) < 0 ||
+            free_and_strdup(&copy->size_problem, i->size_problem) < 0 ||
+            free_and_strdup(&copy->notes, i->notes) < 0)
+                return -ENOMEM;
+        for (size_t k = 0; k < i->n_gpus; k++) {
+                int r = region_info_add_gpu(copy, i->gpus[k].address, i->gpus[k].driver,
+                                            i->gpus[k].node);
+
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(copy);
+        return 0;
+}
+
 void region_info_note(RegionInfo *i, const char *format, ...) {
         _cleanup_free_ char *note = NULL;
         char *notes = NULL;

@@ -39,6 +39,8 @@ typedef struct RegionInfo {
 RegionInfo *region_info_free(RegionInfo *i);
 DEFINE_TRIVIAL_CLEANUP_FUNC(RegionInfo *, region_info_free)
 
+int region_info_copy(const RegionInfo *i, RegionInfo **ret);
+
 /* Another note, unless memory runs out: nothing depends on them. */
 void region_info_note(RegionInfo *i, const char *format, ...) _printf_(2, 3);
 

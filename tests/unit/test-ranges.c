@@ -112,8 +112,13 @@ static void test_random(void **state) {
                         uint64_t offset = (uint64_t) rand_r(&seed) % (SPACE - 12);
                         uint64_t size = (uint64_t) rand_r(&seed) % 12;
 
-                        assert_int_equal(ranges_add(&l, offset, size), 0);
-                        memset(model + offset, true, size);
+                        bool take = rand_r(&seed) % 4 == 0;
+
+                        if (take)
+                                assert_int_equal(ranges_remove(&l, offset, size), 0);
+                        else
+                                assert_int_equal(ranges_add(&l, offset, size), 0);
+                        memset(model + offset, !take, size);
                 }
                 RANGES_FOREACH (i, &l) {
                         assert_true(i == l.items || i->offset > at);

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <inttypes.h>
+
+#include "fd-util.h"
+#include "lifeline.h"
+#include "log.h"
+#include "manager.h"
+#include "pidfd.h"
+#include "region-scrub.h"
+#include "size.h"
+
+struct Waiter {
+        Manager *manager;
+        AcquireRequest request;
+        acquire_done_t done;
+        void *userdata;
+        uint64_t since_usec; /* CLOCK_REALTIME */
+        sd_event_source *timer;
+        EgmError last; /* why it could not be served the last time */
+        TAILQ_ENTRY(Waiter) link;
+};
+
+void acquire_request_done(AcquireRequest *q) {
+        assert(q);
+
+        for (size_t i = 0; i < q->n_slices; i++) {
+                free((char *) q->slices[i].region);
+                free((char *) q->slices[i].gpu);
+        }
+        q->slices = mfree(q->slices);
+        q->n_slices = 0;
+        q->label = mfree(q->label);
+        q->unit = mfree(q->unit);
+        q->holder = safe_close(q->holder);
+}
+
+uint64_t acquire_request_bytes(const AcquireRequest *q) {
+        uint64_t sum = 0;
+
+        for (size_t i = 0; i < q->n_slices; i++)
+                if (__builtin_add_overflow(sum, q->slices[i].size, &sum))
+                        return UINT64_MAX;
+        return sum;
+}
+
+static Waiter *waiter_free(Waiter *w) {
+        if (!w)
+                return NULL;
+        acquire_request_done(&w->request);
+        egm_error_done(&w->last);
+        w->timer = sd_event_source_disable_unref(w->timer);
+        return mfree(w);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Waiter *, waiter_free)
+
+static size_t describe_regions(Manager *m, PlacementRegion *ret) {
+        for (size_t i = 0; i < m->n_regions; i++)
+                region_placement(m->regions[i], ret + i);
+        return m->n_regions;
+}
+
+/* The regions that a waiting request could use are not for those behind it. */
+static void reserve_for(const AcquireRequest *q, PlacementRegion *regions, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                for (size_t k = 0; k < q->n_slices && !regions[i].reserved; k++)
+                        regions[i].reserved = placement_is_candidate(q->slices + k, regions + i);
+}
+
+static void cancel_slices(Manager *m, uint64_t id, const Placed *placed, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                (void) extent_map_cancel(m->regions[placed[i].region]->map, placed[i].offset,
+                                         placed[i].size, id);
+}
+
+static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Placed *placed,
+                      Lease **ret, int *ret_fd) {
+        _cleanup_(lease_freep) Lease *l = NULL;
+        int r;
+
+        r = lease_new(id, q->n_slices, &l);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < q->n_slices; i++) {
+                Region *region = m->regions[placed[i].region];
+
+                r = lease_set_slice(l, i, region->name, region, placed[i].offset, placed[i].size);
+                if (r < 0)
+                        return r;
+        }
+        l->label = strdup(q->label ?: "");
+        l->holder_unit = strdup(q->unit ?: "");
+        if (!l->label || !l->holder_unit)
+                return -ENOMEM;
+        l->lifetime = q->lifetime;
+        l->owner_uid = q->uid;
+        l->owner_pid = q->pid;
+        l->created_usec = manager_now_usec(m);
+        r = manager_lifeline_new(m, l, ret_fd);
+        if (r < 0)
+                return r;
+        if (q->holder >= 0) {
+                r = lifeline_bind(l->lifeline, q->holder, NULL);
+                if (r < 0) {
+                        *ret_fd = safe_close(*ret_fd);
+                        l->lifeline = lifeline_free(l->lifeline);
+                        return r;
+                }
+                l->n_bound = lifeline_bound(l->lifeline);
+        }
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+/* Grants the request or says why not. reserved is what those ahead of it may use. */
+static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regions, size_t n,
+                     Lease **ret, int *ret_fd, EgmError *reterr) {
+        _cleanup_free_ Placed *placed = NULL;
+        uint64_t id = m->next_lease_id;
+        int r;
+
+        if (m->n_leases >= MANAGER_LEASES_MAX)
+                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
+                                     "%u leases are out; the limit is %u", m->n_leases,
+                                     MANAGER_LEASES_MAX);
+        placed = calloc(q->n_slices, sizeof(*placed));
+        if (!placed)
+                return -ENOMEM;
+        r = placement_take(q->slices, q->n_slices, regions, n, id, placed, reterr);
+        if (r < 0)
+                return r;
+        r = make_lease(m, q, id, placed, ret, ret_fd);
+        if (r == -ESRCH)
+                r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Holder: the process is gone");
+        else if (r == -EBADF || r == -EREMOTE)
+                r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                  "Holder: not the pidfd of a process that can be seen from here");
+        if (r < 0) {
+                cancel_slices(m, id, placed, q->n_slices);
+                return r;
+        }
+        m->next_lease_id++;
+        manager_add_lease(m, *ret);
+        return 0;
+}
+
+/* What it grants is fresh in the lists of retired pages, as far as the kernel tells. */
+static void poll_candidates(Manager *m, const AcquireRequest *q, const PlacementRegion *regions) {
+        for (size_t i = 0; i < m->n_regions; i++)
+                for (size_t k = 0; k < q->n_slices; k++)
+                        if (placement_is_candidate(q->slices + k, regions + i)) {
+                                region_poll_retired(m->regions[i]);
+                                break;
+                        }
+}
+
+/* Could it be granted if everybody gave everything back? */
+static bool satisfiable_later(Manager *m, const AcquireRequest *q) {
+        PlacementRegion regions[MANAGER_REGIONS_MAX];
+        Placed placed[EGM_SLICES_MAX];
+        size_t n = describe_regions(m, regions), made = 0;
+        int r = 0;
+
+        for (; made < n && r >= 0; made++) {
+                Region *region = m->regions[made];
+                uint64_t size = region->map ? extent_map_size(region->map)
+                                            : align_down(region->info->size,
+                                                         region_granule(region));
+
+                regions[made].map = NULL;
+                if (size == 0 || region->state == REGION_GONE || region->no_open)
+                        continue;
+                r = extent_map_new(size, region_granule(region), &regions[made].map);
+                if (r < 0)
+                        break;
+                RANGES_FOREACH (i, &region->retired)
+                        if (r >= 0)
+                                r = extent_map_retire(regions[made].map, i->offset, i->size, NULL);
+                if (r >= 0)
+                        r = extent_map_begin_scrub(regions[made].map, 0, size);
+                if (r >= 0)
+                        r = extent_map_end_scrub(regions[made].map, 0, size, true);
+                regions[made].ready = true;
+        }
+        if (r >= 0)
+                r = placement_take(q->slices, q->n_slices, regions, n, 1, placed, NULL);
+        for (size_t i = 0; i < made; i++)
+                extent_map_free(regions[i].map);
+        return r >= 0;
+}
+
+static bool worth_waiting(EgmErrorKind kind) {
+        return kind == EGM_ERROR_NO_CAPACITY || kind == EGM_ERROR_FRAGMENTED ||
+               kind == EGM_ERROR_NOT_PARTITIONABLE || kind == EGM_ERROR_REGION_NOT_READY;
+}
+
+static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
+        Waiter *w = userdata;
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Manager *m = w->manager;
+        int r;
+
+        TAILQ_REMOVE(&m->waiters, w, link);
+        m->n_waiters--;
+        m->counters.refused++;
+        r = egm_error_set(&e, EGM_ERROR_TIMED_OUT, "Waited %" PRIu64 ".%03" PRIu64 "s in vain: %s",
+                          w->request.wait_usec / USEC_PER_SEC,
+                          w->request.wait_usec % USEC_PER_SEC / USEC_PER_MSEC,
+                          w->last.message ?: "no reason left");
+        w->done(r, &e, NULL, -EBADF, w->userdata);
+        waiter_free(w);
+        /* Those behind it may fit where it did not. */
+        manager_serve_waiters(m);
+        return 0;
+}
+
+static int enqueue(Manager *m, AcquireRequest *q, EgmError *why, acquire_done_t done,
+                   void *userdata, Waiter **ret) {
+        _cleanup_(waiter_freep) Waiter *w = NULL;
+        int r;
+
+        w = malloc(sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        *w = (Waiter){
+                        .manager = m,
+                        .request.holder = -EBADF,
+                        .done = done,
+                        .userdata = userdata,
+                        .since_usec = manager_now_usec(m),
+        };
+        r = sd_event_add_time_relative(m->event, &w->timer, CLOCK_MONOTONIC, q->wait_usec,
+                                       USEC_PER_MSEC, on_timeout, w);
+        if (r < 0)
+                return r;
+        w->request = *q;
+        *q = (AcquireRequest){.holder = -EBADF};
+        w->last = *why;
+        *why = EGM_ERROR_NULL;
+        TAILQ_INSERT_TAIL(&m->waiters, w, link);
+        m->n_waiters++;
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_done_t done,
+                          void *userdata, Waiter **ret) {
+        int r;
+
+        if (q->wait_usec == 0 || !worth_waiting(e->kind) || m->stopping || !satisfiable_later(m, q))
+                return -ENOENT;
+        if (m->n_waiters >= MANAGER_WAITING_MAX) {
+                egm_error_done(e);
+                (void) egm_error_set(e, EGM_ERROR_LIMITS_EXCEEDED,
+                                     "%u requests wait already; the limit is %u", m->n_waiters,
+                                     MANAGER_WAITING_MAX);
+                return -ENOENT;
+        }
+        r = enqueue(m, q, e, done, userdata, ret);
+        if (r < 0)
+                return r;
+        /* Somebody waits for the bytes now: what is being scrubbed becomes urgent. */
+        for (size_t i = 0; i < m->n_regions; i++)
+                region_scrub_kick(m->regions[i]);
+        return 0;
+}
+
+void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *userdata,
+                     Waiter **ret_waiter) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        PlacementRegion regions[MANAGER_REGIONS_MAX];
+        _cleanup_close_ int fd = -EBADF;
+        Lease *l = NULL;
+        Waiter *w;
+        size_t n;
+        int r;
+
+        assert(m);
+        assert(q);
+        assert(done);
+        assert(ret_waiter);
+
+        *ret_waiter = NULL;
+        n = describe_regions(m, regions);
+        r = placement_check(q->slices, q->n_slices, regions, n, &e);
+        if (r >= 0) {
+                poll_candidates(m, q, regions);
+                TAILQ_FOREACH (w, &m->waiters, link)
+                        reserve_for(&w->request, regions, n);
+                r = try_grant(m, q, regions, n, &l, &fd, &e);
+        }
+        if (r < 0 && e.kind != EGM_ERROR_NONE) {
+                int k = refuse_or_wait(m, q, &e, done, userdata, ret_waiter);
+
+                if (k >= 0)
+                        return;
+                if (k != -ENOENT)
+                        r = k;
+        }
+        if (r < 0)
+                m->counters.refused++;
+        done(r, &e, l, fd, userdata);
+        acquire_request_done(q);
+}
+
+void waiter_cancel(Waiter *w) {
+        Manager *m;
+
+        if (!w)
+                return;
+        m = w->manager;
+        TAILQ_REMOVE(&m->waiters, w, link);
+        m->n_waiters--;
+        waiter_free(w);
+        manager_serve_waiters(m);
+}
+
+void manager_serve_waiters(Manager *m) {
+        PlacementRegion regions[MANAGER_REGIONS_MAX];
+        Waiter *w, *next;
+        size_t n;
+
+        assert(m);
+
+        if (TAILQ_EMPTY(&m->waiters) || m->serving)
+                return;
+        /* done() may come back here (through a waiter that is cancelled, say). */
+        m->serving = true;
+        n = describe_regions(m, regions);
+        for (w = TAILQ_FIRST(&m->waiters); w; w = next) {
+                _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+                _cleanup_close_ int fd = -EBADF;
+                Lease *l = NULL;
+                int r;
+
+                next = TAILQ_NEXT(w, link);
+                r = try_grant(m, &w->request, regions, n, &l, &fd, &e);
+                if (r < 0 && worth_waiting(e.kind)) {
+                        reserve_for(&w->request, regions, n);
+                        egm_error_done(&w->last);
+                        w->last = e;
+                        e = EGM_ERROR_NULL;
+                        continue;
+                }
+                TAILQ_REMOVE(&m->waiters, w, link);
+                m->n_waiters--;
+                if (r < 0)
+                        m->counters.refused++;
+                w->done(r, &e, l, fd, w->userdata);
+                waiter_free(w);
+        }
+        m->serving = false;
+}
+
+void manager_drop_waiters(Manager *m) {
+        Waiter *w;
+
+        while ((w = TAILQ_FIRST(&m->waiters))) {
+                TAILQ_REMOVE(&m->waiters, w, link);
+                m->n_waiters--;
+                waiter_free(w);
+        }
+}
+
+bool manager_has_waiters(const Manager *m) {
+        return !TAILQ_EMPTY(&m->waiters);
+}
+
+const AcquireRequest *waiter_request(const Waiter *w) {
+        return &w->request;
+}
+
+uint64_t waiter_since_usec(const Waiter *w) {
+        return w->since_usec;
+}
+
+uint64_t waiter_deadline_usec(const Waiter *w) {
+        uint64_t t;
+
+        return __builtin_add_overflow(w->since_usec, w->request.wait_usec, &t) ? UINT64_MAX : t;
+}
+
+Waiter *waiter_next(const Manager *m, const Waiter *w) {
+        return w ? TAILQ_NEXT(w, link) : TAILQ_FIRST(&m->waiters);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "bus-internal.h"
+#include "fd-util.h"
+#include "log.h"
+
+/* AcquireLease: a call may be answered much later, and its caller may go meanwhile. */
+
+struct PendingAcquire {
+        Bus *bus;
+        sd_bus_message *message;
+        Waiter *waiter; /* NULL while it is being decided */
+        TAILQ_ENTRY(PendingAcquire) link;
+};
+
+static PendingAcquire *pending_free(PendingAcquire *p) {
+        if (!p)
+                return NULL;
+        TAILQ_REMOVE(&p->bus->pending, p, link);
+        sd_bus_message_unref(p->message);
+        return mfree(p);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(PendingAcquire *, pending_free)
+
+int bus_append_slices(sd_bus_message *m, const Lease *l) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "(shtt)");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < l->n_slices; i++) {
+                const Slice *s = l->slices + i;
+                const Region *region = s->region;
+
+                r = sd_bus_message_append(m, "(shtt)", s->region_name, region->provider->fd,
+                                          s->offset, s->size);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(m);
+}
+
+static int send_lease(sd_bus_message *call, const Lease *l, int lifetime_fd) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = bus_lease_path(l, &path);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_return(call, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(reply, "oh", path, lifetime_fd);
+        if (r < 0)
+                return r;
+        r = bus_append_slices(reply, l);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd, void *userdata) {
+        _cleanup_(pending_freep) PendingAcquire *p = userdata;
+        int r;
+
+        if (error < 0) {
+                _cleanup_(sd_bus_error_free) sd_bus_error be = SD_BUS_ERROR_NULL;
+
+                (void) bus_refuse(&be, error, e);
+                r = sd_bus_reply_method_error(p->message, &be);
+                if (r < 0)
+                        (void) log_debug_errno(r, "Failed to answer a request: %m");
+                return;
+        }
+        r = send_lease(p->message, l, lifetime_fd);
+        if (r < 0) {
+                (void) log_warning_errno(r, "Failed to hand lease %" PRIu64 " over: %m", l->id);
+                manager_release(p->bus->manager, l, "it could not be handed over");
+                (void) sd_bus_reply_method_errno(p->message, r, NULL);
+        }
+}
+
+int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Bus *b = userdata;
+        AcquireRequest q;
+        PendingAcquire *p;
+        Waiter *waiter;
+        Peer *peer;
+        int r;
+
+        r = bus_peer_get(b, m, &peer, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        if (!bus_peer_may_acquire(b, peer))
+                return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "Only root and members of the group " EGM_GROUP
+                                         " may acquire leases, and uid %u is neither",
+                                         (unsigned) peer->uid);
+        r = bus_read_acquire(m, &q, &e);
+        if (r < 0) {
+                b->manager->counters.refused++;
+                return bus_refuse(reterr, r, &e);
+        }
+        q.uid = peer->uid;
+        q.pid = peer->pid;
+        if (peer->unit && free_and_strdup(&q.unit, peer->unit) < 0) {
+                acquire_request_done(&q);
+                return -ENOMEM;
+        }
+        p = malloc(sizeof(*p));
+        if (!p) {
+                acquire_request_done(&q);
+                return -ENOMEM;
+        }
+        *p = (PendingAcquire){.bus = b, .message = sd_bus_message_ref(m)};
+        TAILQ_INSERT_TAIL(&b->pending, p, link);
+        /* p is gone when this returns, unless there is a waiter. */
+        manager_acquire(b->manager, &q, acquire_done, p, &waiter);
+        if (waiter)
+                p->waiter = waiter;
+        return 1;
+}
+
+void bus_acquire_forget(Bus *b, const char *sender) {
+        PendingAcquire *p, *next;
+
+        for (p = TAILQ_FIRST(&b->pending); p; p = next) {
+                Waiter *w = p->waiter;
+
+                next = TAILQ_NEXT(p, link);
+                if (!w || (sender && !streq_ptr(sd_bus_message_get_sender(p->message), sender)))
+                        continue;
+                pending_free(p);
+                waiter_cancel(w);
+                /* Serving the others may have answered any of them. */
+                next = TAILQ_FIRST(&b->pending);
+        }
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "bus-internal.h"
+#include "fd-util.h"
+#include "lifeline.h"
+#include "size.h"
+
+int bus_lease_path(const Lease *l, char **ret) {
+        return asprintf(ret, EGM_LEASE_PATH "/%" PRIu64, l->id) < 0 ? -ENOMEM : 0;
+}
+
+int bus_lease_find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
+                   sd_bus_error *reterr) {
+        const char *p = path + strlen(EGM_LEASE_PATH);
+        Bus *b = userdata;
+        uint64_t id;
+        Lease *l;
+
+        /* One object has one path: no leading zeros. */
+        if (*p != '/' || p[1] == '0' || parse_uint64(p + 1, &id) < 0)
+                return 0;
+        l = manager_find_lease(b->manager, id);
+        if (!l)
+                return 0;
+        *ret = l;
+        return 1;
+}
+
+int bus_lease_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret,
+                        sd_bus_error *reterr) {
+        Manager *m = ((Bus *) userdata)->manager;
+        char **list;
+        size_t n = 0;
+        Lease *l;
+
+        list = calloc(m->n_leases + 1, sizeof(*list));
+        if (!list)
+                return -ENOMEM;
+        RB_FOREACH (l, LeaseTree, &m->leases) {
+                int r = bus_lease_path(l, list + n);
+
+                if (r < 0) {
+                        for (size_t k = 0; k < n; k++)
+                                free(list[k]);
+                        free(list);
+                        return r;
+                }
+                n++;
+        }
+        *ret = list;
+        return 1;
+}
+
+static pid_t holder_pid(const Lease *l) {
+        return lifeline_bound(l->lifeline) > 0 ? lifeline_pid(l->lifeline, 0) : l->owner_pid;
+}
+
+static int get_string(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const Lease *l = userdata;
+        const char *s = "";
+        char id[32];
+
+        if (streq(property, "Id")) {
+                (void) snprintf(id, sizeof(id), "%" PRIu64, l->id);
+                s = id;
+        } else if (streq(property, "Label"))
+                s = l->label;
+        else if (streq(property, "State"))
+                s = lease_state_to_string(lease_state(l));
+        else if (streq(property, "Lifetime"))
+                s = lease_lifetime_to_string(l->lifetime);
+        else if (streq(property, "Isolation"))
+                s = "cooperative";
+        else if (streq(property, "Unit"))
+                s = l->holder_unit;
+        return sd_bus_message_append(reply, "s", s ?: "");
+}
+
+static int get_number(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const Lease *l = userdata;
+
+        if (streq(property, "CreatedUSec"))
+                return sd_bus_message_append(reply, "t", l->created_usec);
+        return sd_bus_message_append(reply, "u",
+                                     streq(property, "OwnerUid") ? (uint32_t) l->owner_uid
+                                                                 : (uint32_t) holder_pid(l));
+}
+
+static int get_slices(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const Lease *l = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "(stt)");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < l->n_slices; i++) {
+                r = sd_bus_message_append(reply, "(stt)", l->slices[i].region_name,
+                                          l->slices[i].offset, l->slices[i].size);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+static int get_retired(sd_bus *bus, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const Lease *l = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "(stt)");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < l->n_slices; i++) {
+                _cleanup_ranges_ Ranges inside = {};
+                const Region *region = l->slices[i].region;
+
+                if (!region)
+                        continue;
+                r = ranges_clip(&region->retired, l->slices[i].offset, l->slices[i].size, &inside);
+                if (r < 0)
+                        return r;
+                RANGES_FOREACH (k, &inside) {
+                        r = sd_bus_message_append(reply, "(stt)", region->name, k->offset, k->size);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+static int get_held_up_by(sd_bus *bus, const char *path, const char *interface,
+                          const char *property, sd_bus_message *reply, void *userdata,
+                          sd_bus_error *reterr) {
+        const Lease *l = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "(uss)");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < l->n_blockers; i++) {
+                r = sd_bus_message_append(reply, "(uss)", (uint32_t) l->blockers[i].pid,
+                                          l->blockers[i].comm, l->blockers[i].unit);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+/* 1: the caller owns the lease; 0: to be asked again; negative: refused. */
+static int check_owner(sd_bus_message *m, Lease *l, sd_bus_error *reterr) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Peer *peer;
+        int r;
+
+        r = bus_peer_get(bus_of(l->manager), m, &peer, reterr);
+        if (r <= 0)
+                return r;
+        if (bus_peer_owns(peer, l))
+                return 1;
+        r = egm_error_set(&e, EGM_ERROR_NOT_HOLDER,
+                          "Lease %" PRIu64 " belongs to uid %u, and you are uid %u", l->id,
+                          (unsigned) l->owner_uid, (unsigned) peer->uid);
+        return bus_refuse(reterr, r, &e);
+}
+
+static int method_release(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Lease *l = userdata;
+        int r;
+
+        r = check_owner(m, l, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_read_no_options(m, &e);
+        if (r < 0)
+                return bus_refuse(reterr, r, &e);
+        if (l->released) {
+                r = egm_error_set(&e, EGM_ERROR_DRAINING,
+                                  "Lease %" PRIu64 " has been released and is %s", l->id,
+                                  lease_state_to_string(lease_state(l)));
+                return bus_refuse(reterr, r, &e);
+        }
+        manager_release(l->manager, l, "by its owner");
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_bind(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Lease *l = userdata;
+        int fd, r;
+
+        r = check_owner(m, l, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = sd_bus_message_read(m, "h", &fd);
+        if (r < 0)
+                return r;
+        r = manager_bind(l->manager, l, fd, &e);
+        if (r < 0)
+                return bus_refuse(reterr, r, &e);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_reopen(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        _cleanup_close_ int fd = -EBADF;
+        Lease *l = userdata;
+        int r;
+
+        r = check_owner(m, l, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = manager_reopen(l->manager, l, &fd, &e);
+        if (r < 0)
+                return bus_refuse(reterr, r, &e);
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(reply, "h", fd);
+        if (r < 0)
+                return r;
+        r = bus_append_slices(reply, l);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+const sd_bus_vtable bus_lease_vtable[] = {
+                SD_BUS_VTABLE_START(0),
+                SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                                        method_release, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT,
+                                        method_bind, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD_WITH_ARGS("Reopen", SD_BUS_NO_ARGS,
+                                        SD_BUS_RESULT("h", lifetime, "a(shtt)", slices),
+                                        method_reopen, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_SIGNAL_WITH_ARGS("RetiredPagesFound", SD_BUS_ARGS("a(stt)", pages), 0),
+                SD_BUS_PROPERTY("Id", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("Label", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("Slices", "a(stt)", get_slices, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("State", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("Lifetime", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("Isolation", "s", get_string, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("OwnerUid", "u", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("HolderPid", "u", get_number, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("Unit", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("CreatedUSec", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("RetiredRanges", "a(stt)", get_retired, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("HeldUpBy", "a(uss)", get_held_up_by, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_VTABLE_END,
+};

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "bus-internal.h"
+#include "holders.h"
+#include "log.h"
+
+/* The bus is asked once who a peer is; the answer holds until the name goes, and a unique name never comes back. */
+
+#define PEER_WAITING_MAX 256U
+
+static Peer *peer_free(Peer *p) {
+        if (!p)
+                return NULL;
+        for (size_t i = 0; i < p->n_waiting; i++)
+                sd_bus_message_unref(p->waiting[i]);
+        free(p->waiting);
+        sd_bus_slot_unref(p->match);
+        sd_bus_slot_unref(p->query);
+        free(p->gids);
+        free(p->unit);
+        free(p->name);
+        return mfree(p);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Peer *, peer_free)
+
+void bus_peers_free(Bus *b) {
+        Peer *p;
+
+        while ((p = TAILQ_FIRST(&b->peers))) {
+                TAILQ_REMOVE(&b->peers, p, link);
+                peer_free(p);
+        }
+}
+
+static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Peer *p = userdata;
+        const char *name, *old, *new;
+
+        if (sd_bus_message_read(m, "sss", &name, &old, &new) < 0 || !streq(name, p->name) || *new)
+                return 0;
+        bus_acquire_forget(p->bus, p->name);
+        TAILQ_REMOVE(&p->bus->peers, p, link);
+        peer_free(p);
+        return 0;
+}
+
+static int read_gids(Peer *p, sd_bus_message *m) {
+        const uint32_t *list;
+        size_t size;
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'v', "au");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read_array(m, 'u', (const void **) &list, &size);
+        if (r < 0)
+                return r;
+        free(p->gids);
+        p->n_gids = 0;
+        p->gids = calloc(size / sizeof(*list) + 1, sizeof(*p->gids));
+        if (!p->gids)
+                return -ENOMEM;
+        for (size_t i = 0; i < size / sizeof(*list); i++)
+                p->gids[p->n_gids++] = list[i];
+        return sd_bus_message_exit_container(m);
+}
+
+static int read_credentials(Peer *p, sd_bus_message *m) {
+        bool have_uid = false;
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *key;
+                uint32_t u;
+
+                r = sd_bus_message_read(m, "s", &key);
+                if (r < 0)
+                        return r;
+                if (streq(key, "UnixUserID")) {
+                        r = sd_bus_message_read(m, "v", "u", &u);
+                        p->uid = u;
+                        have_uid = true;
+                } else if (streq(key, "ProcessID")) {
+                        r = sd_bus_message_read(m, "v", "u", &u);
+                        p->pid = (pid_t) u;
+                } else if (streq(key, "UnixGroupIDs"))
+                        r = read_gids(p, m);
+                else
+                        r = sd_bus_message_skip(m, "v");
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        return have_uid ? 0 : -ENODATA;
+}
+
+static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Peer *p = userdata;
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        int r;
+
+        r = e ? -sd_bus_error_get_errno(e) : read_credentials(p, m);
+        p->known = r >= 0;
+        if (p->known && p->pid > 0)
+                (void) pid_get_unit(p->pid, &p->unit);
+        p->failed = r < 0;
+        if (r < 0)
+                (void) log_debug_errno(r, "Failed to find out who %s is: %m", p->name);
+        for (size_t i = 0; i < p->n_waiting; i++) {
+                r = sd_bus_enqueue_for_read(p->bus->bus, p->waiting[i]);
+                if (r < 0)
+                        (void) log_error_errno(r, "Failed to take up a call again: %m");
+                sd_bus_message_unref(p->waiting[i]);
+        }
+        p->n_waiting = 0;
+        return 0;
+}
+
+static int peer_new(Bus *b, const char *name, Peer **ret) {
+        _cleanup_(peer_freep) Peer *p = NULL;
+        char match[512];
+        int r;
+
+        p = malloc(sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        *p = (Peer){.bus = b, .uid = (uid_t) -1, .name = strdup(name)};
+        if (!p->name)
+                return -ENOMEM;
+        /* First the watch, then the question: the answer is worth something only while the watch stands. */
+        (void) snprintf(match, sizeof(match),
+                        "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                        "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s'",
+                        name);
+        r = sd_bus_add_match_async(b->bus, &p->match, match, on_gone, NULL, p);
+        if (r < 0)
+                return r;
+        r = sd_bus_call_method_async(b->bus, &p->query, "org.freedesktop.DBus",
+                                     "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                     "GetConnectionCredentials", on_credentials, p, "s", name);
+        if (r < 0)
+                return r;
+        TAILQ_INSERT_HEAD(&b->peers, p, link);
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
+        const char *sender = sd_bus_message_get_sender(m);
+        sd_bus_message **t;
+        Peer *p;
+        int r;
+
+        if (!sender)
+                return sd_bus_error_set(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                        "A call without a sender");
+        TAILQ_FOREACH (p, &b->peers, link)
+                if (streq(p->name, sender))
+                        break;
+        if (!p) {
+                r = peer_new(b, sender, &p);
+                if (r < 0)
+                        return r;
+        }
+        if (p->failed)
+                return sd_bus_error_set(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                        "The bus does not tell who you are");
+        if (p->known) {
+                *ret = p;
+                return 1;
+        }
+        if (p->n_waiting >= PEER_WAITING_MAX)
+                return sd_bus_error_setf(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                         "%zu calls wait already; the limit is %u", p->n_waiting,
+                                         PEER_WAITING_MAX);
+        t = realloc(p->waiting, (p->n_waiting + 1) * sizeof(*t));
+        if (!t)
+                return -ENOMEM;
+        p->waiting = t;
+        t[p->n_waiting++] = sd_bus_message_ref(m);
+        return 0;
+}
+
+bool bus_peer_may_acquire(const Bus *b, const Peer *p) {
+        if (p->uid == 0 || p->uid == geteuid())
+                return true;
+        for (size_t i = 0; i < p->n_gids && b->group != (gid_t) -1; i++)
+                if (p->gids[i] == b->group)
+                        return true;
+        return false;
+}
+
+bool bus_peer_owns(const Peer *p, const Lease *l) {
+        return p->uid == 0 || p->uid == l->owner_uid;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <grp.h>
+#include <time.h>
+
+#include "bus-internal.h"
+#include "log-control.h"
+#include "log.h"
+
+/* Counters change with every call; who watches them wants the latest a few times a second. */
+#define FLUSH_USEC (100 * USEC_PER_MSEC)
+
+Bus *bus_of(Manager *m) {
+        return m->observer_userdata;
+}
+
+int bus_refuse(sd_bus_error *reterr, int r, const EgmError *e) {
+        if (e->kind != EGM_ERROR_NONE)
+                return sd_bus_error_set(reterr, egm_error_kind_to_name(e->kind), e->message);
+        /* A container read at its end or beside its type: the caller's fault, not ours. */
+        if (r == -ENXIO || r == -EBADMSG)
+                return sd_bus_error_set(reterr, SD_BUS_ERROR_INVALID_ARGS,
+                                        "The arguments are not of the documented form");
+        return sd_bus_error_set_errno(reterr, r);
+}
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+static void flush(Bus *b) {
+        Manager *m = b->manager;
+
+        b->last_flush_usec = now_usec();
+        for (size_t i = 0; i < m->n_regions; i++) {
+                Region *region = m->regions[i];
+                _cleanup_free_ char *path = NULL;
+
+                if (!region->changed)
+                        continue;
+                region->changed = false;
+                if (bus_region_path(region, &path) < 0)
+                        continue;
+                (void) sd_bus_emit_properties_changed(
+                                b->bus, path, EGM_REGION_INTERFACE, "Size", "Free", "LargestFree",
+                                "Leased", "Draining", "Dirty", "Scrubbing", "Retired", "Scrubbed",
+                                "RetiredRanges", "Node", "Socket", "Gpus", "GpuDrivers", "State",
+                                "Reason", "Partitioning", "Schedulable", NULL);
+        }
+        if (b->sockets_changed)
+                (void) sd_bus_emit_properties_changed(b->bus, EGM_PATH, EGM_MANAGER_INTERFACE,
+                                                      "Sockets", NULL);
+        if (b->devices_changed)
+                (void) sd_bus_emit_properties_changed(b->bus, EGM_PATH, EGM_MANAGER_INTERFACE,
+                                                      "UnsupportedDevices", NULL);
+        b->sockets_changed = b->devices_changed = false;
+}
+
+static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
+        flush(userdata);
+        return 0;
+}
+
+static void flush_later(Bus *b) {
+        int enabled, r;
+
+        if (!b->flush_source || sd_event_source_get_enabled(b->flush_source, &enabled) > 0)
+                return;
+        r = sd_event_source_set_time(b->flush_source, b->last_flush_usec + FLUSH_USEC);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(b->flush_source, SD_EVENT_ONESHOT);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to set the timer for changes: %m");
+}
+
+static void on_region_changed(Region *region, void *userdata) {
+        Bus *b = userdata;
+
+        region->changed = true;
+        b->sockets_changed = true;
+        flush_later(b);
+}
+
+static void on_region_added(Region *region, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Bus *b = userdata;
+
+        if (bus_region_path(region, &path) >= 0)
+                (void) sd_bus_emit_object_added(b->bus, path);
+        on_region_changed(region, b);
+}
+
+static void on_lease_added(Lease *l, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Bus *b = userdata;
+
+        if (bus_lease_path(l, &path) >= 0)
+                (void) sd_bus_emit_object_added(b->bus, path);
+}
+
+static void on_lease_changed(Lease *l, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Bus *b = userdata;
+
+        if (bus_lease_path(l, &path) >= 0)
+                (void) sd_bus_emit_properties_changed(b->bus, path, EGM_LEASE_INTERFACE, "State",
+                                                      "HolderPid", "Unit", "HeldUpBy", NULL);
+}
+
+static void on_lease_removed(Lease *l, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Bus *b = userdata;
+
+        if (bus_lease_path(l, &path) >= 0)
+                (void) sd_bus_emit_object_removed(b->bus, path);
+}
+
+static int send_retired(Bus *b, const char *path, const char *region, const Ranges *pages) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = sd_bus_message_new_signal(b->bus, &m, path, EGM_LEASE_INTERFACE, "RetiredPagesFound");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'a', "(stt)");
+        if (r < 0)
+                return r;
+        RANGES_FOREACH (i, pages) {
+                r = sd_bus_message_append(m, "(stt)", region, i->offset, i->size);
+                if (r < 0)
+                        return r;
+        }
+        r = sd_bus_message_close_container(m);
+        if (r < 0)
+                return r;
+        return sd_bus_send(b->bus, m, NULL);
+}
+
+static void on_lease_retired(Lease *l, const char *region, const Ranges *pages, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Bus *b = userdata;
+        int r;
+
+        r = bus_lease_path(l, &path);
+        if (r >= 0)
+                r = send_retired(b, path, region, pages);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to tell of retired pages: %m");
+        (void) sd_bus_emit_properties_changed(b->bus, path, EGM_LEASE_INTERFACE, "RetiredRanges",
+                                              NULL);
+}
+
+static void on_devices_changed(Manager *m, void *userdata) {
+        Bus *b = userdata;
+
+        b->devices_changed = true;
+        flush_later(b);
+}
+
+static const ManagerObserver observer = {
+                .region_added = on_region_added,
+                .region_changed = on_region_changed,
+                .lease_added = on_lease_added,
+                .lease_changed = on_lease_changed,
+                .lease_removed = on_lease_removed,
+                .lease_retired = on_lease_retired,
+                .devices_changed = on_devices_changed,
+};
+
+/* Calls to objects that are not there: the contract has names for two kinds of them. */
+static int on_missing(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *path = sd_bus_message_get_path(m);
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Bus *b = userdata;
+        void *found;
+        int r;
+
+        if (streq(path, EGM_LEASE_PATH) || streq(path, EGM_REGION_PATH))
+                return 0;
+        if (strncmp(path, EGM_LEASE_PATH "/", strlen(EGM_LEASE_PATH "/")) == 0) {
+                if (bus_lease_find(b->bus, path, NULL, b, &found, NULL) > 0)
+                        return 0;
+                r = egm_error_set(&e, EGM_ERROR_NO_SUCH_LEASE, "There is no lease %.64s",
+                                  path + strlen(EGM_LEASE_PATH "/"));
+        } else {
+                if (bus_region_find(b->bus, path, NULL, b, &found, NULL) > 0)
+                        return 0;
+                r = egm_error_set(&e, EGM_ERROR_NO_SUCH_REGION, "There is no region %.64s",
+                                  path + strlen(EGM_REGION_PATH "/"));
+        }
+        return bus_refuse(reterr, r, &e);
+}
+
+static int add_objects(Bus *b) {
+        int r;
+
+        r = sd_bus_add_object_manager(b->bus, NULL, EGM_PATH);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_object_vtable(b->bus, NULL, EGM_PATH, EGM_MANAGER_INTERFACE,
+                                     bus_manager_vtable, b);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_fallback(b->bus, NULL, EGM_REGION_PATH, on_missing, b);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_fallback(b->bus, NULL, EGM_LEASE_PATH, on_missing, b);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_fallback_vtable(b->bus, NULL, EGM_REGION_PATH, EGM_REGION_INTERFACE,
+                                       bus_region_vtable, bus_region_find, b);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_fallback_vtable(b->bus, NULL, EGM_LEASE_PATH, EGM_LEASE_INTERFACE,
+                                       bus_lease_vtable, bus_lease_find, b);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_node_enumerator(b->bus, NULL, EGM_REGION_PATH, bus_region_enumerate, b);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_node_enumerator(b->bus, NULL, EGM_LEASE_PATH, bus_lease_enumerate, b);
+        if (r < 0)
+                return r;
+        return log_control_add(b->bus);
+}
+
+static int connect_bus(Bus *b, const char *address) {
+        int r;
+
+        if (!address)
+                return sd_bus_open_system_with_description(&b->bus, "egmd");
+        r = sd_bus_new(&b->bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_address(b->bus, address);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_bus_client(b->bus, true);
+        if (r < 0)
+                return r;
+        (void) sd_bus_negotiate_fds(b->bus, true);
+        (void) sd_bus_set_description(b->bus, "egmd");
+        return sd_bus_start(b->bus);
+}
+
+static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Bus *b = userdata;
+
+        log_error("The connection to the bus is lost; leaving");
+        return sd_event_exit(b->manager->event, EXIT_FAILURE);
+}
+
+int bus_new(Manager *m, const char *address, Bus **ret) {
+        _cleanup_(bus_freep) Bus *b = NULL;
+        const struct group *g;
+        int r;
+
+        assert(m);
+        assert(ret);
+
+        b = malloc(sizeof(*b));
+        if (!b)
+                return -ENOMEM;
+        *b = (Bus){.manager = m, .group = (gid_t) -1};
+        TAILQ_INIT(&b->peers);
+        TAILQ_INIT(&b->pending);
+        g = getgrnam(EGM_GROUP);
+        if (g)
+                b->group = g->gr_gid;
+        r = connect_bus(b, address);
+        if (r < 0)
+                return log_error_errno(r, "Failed to connect to the bus: %m");
+        r = sd_bus_attach_event(b->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r < 0)
+                return r;
+        r = sd_bus_match_signal_async(b->bus, NULL, "org.freedesktop.DBus.Local",
+                                      "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local",
+                                      "Disconnected", on_disconnected, NULL, b);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time(m->event, &b->flush_source, CLOCK_MONOTONIC, 0, 5 * USEC_PER_MSEC,
+                              on_flush, b);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(b->flush_source, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        r = add_objects(b);
+        if (r < 0)
+                return log_error_errno(r, "Failed to show the objects on the bus: %m");
+        manager_set_observer(m, &observer, b);
+        *ret = TAKE_PTR(b);
+        return 0;
+}
+
+int bus_start(Bus *b) {
+        int r;
+
+        assert(b);
+
+        r = sd_bus_request_name(b->bus, EGM_BUS_NAME, 0);
+        if (r == -EEXIST || r == -EALREADY)
+                return log_error_errno(r, "The name " EGM_BUS_NAME
+                                          " is taken: is another egmd running on this bus?");
+        if (r < 0)
+                return log_error_errno(r, "Failed to take the name " EGM_BUS_NAME ": %m");
+        return 0;
+}
+
+void bus_stop(Bus *b) {
+        if (!b)
+                return;
+        flush(b);
+        (void) sd_bus_release_name(b->bus, EGM_BUS_NAME);
+        (void) sd_bus_flush(b->bus);
+}
+
+Bus *bus_free(Bus *b) {
+        if (!b)
+                return NULL;
+        if (b->manager->observer_userdata == b)
+                manager_set_observer(b->manager, NULL, NULL);
+        bus_acquire_forget(b, NULL);
+        bus_peers_free(b);
+        b->flush_source = sd_event_source_disable_unref(b->flush_source);
+        b->bus = sd_bus_flush_close_unref(b->bus);
+        return mfree(b);
+}

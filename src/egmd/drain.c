@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "drain.h"
+#include "holders.h"
+#include "lifeline.h"
+#include "log.h"
+#include "manager.h"
+
+/* Nothing tells of an unmapped range, so who holds one up is looked at again; only them, and a full look follows once
+ * they seem to be done. */
+#define RECHECK_USEC (500 * USEC_PER_MSEC)
+
+/* One look at /proc: the worker's own while it runs. */
+typedef struct DrainScan {
+        Drain *drain; /* NULL: nobody waits for the outcome */
+        Worker *worker;
+        uint64_t turn;
+        HolderDevice *devices;
+        Region **regions; /* same order; only compared, never followed, once the scan is over */
+        size_t n;
+        pid_t *pids; /* NULL: everybody */
+        size_t n_pids;
+        bool ignore_inaccessible;
+        HolderList found;
+} DrainScan;
+
+struct Drain {
+        Manager *manager;
+        DrainScan *scan; /* in flight */
+        uint64_t turn;   /* of the scan that starts next */
+        bool again;      /* a full one is wanted after it */
+        sd_event_source *recheck;
+        pid_t *blockers; /* who held something up at the last full scan */
+        size_t n_blockers;
+};
+
+static DrainScan *drain_scan_free(DrainScan *s) {
+        if (!s)
+                return NULL;
+        holder_list_done(&s->found);
+        free(s->devices);
+        free(s->regions);
+        free(s->pids);
+        return mfree(s);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(DrainScan *, drain_scan_free)
+
+int drain_new(Manager *m, Drain **ret) {
+        Drain *d = malloc(sizeof(*d));
+
+        if (!d)
+                return -ENOMEM;
+        *d = (Drain){.manager = m, .turn = 1};
+        *ret = d;
+        return 0;
+}
+
+Drain *drain_free(Drain *d) {
+        if (!d)
+                return NULL;
+        if (d->scan) {
+                d->scan->drain = NULL;
+                worker_abandon(d->scan->worker);
+        }
+        d->recheck = sd_event_source_disable_unref(d->recheck);
+        free(d->blockers);
+        return mfree(d);
+}
+
+static int scan_work(void *userdata) {
+        DrainScan *s = userdata;
+        HolderScan scan = {
+                        .devices = s->devices,
+                        .n_devices = s->n,
+                        .pids = s->pids,
+                        .n_pids = s->n_pids,
+                        .skip_init_fds = true,
+                        .want_pipes = true,
+                        .ignore_inaccessible = s->ignore_inaccessible,
+        };
+
+        return holders_scan(&scan, &s->found);
+}
+
+/* Does the process hold an active lease of that region: bound to it, with its lifetime descriptor, or mapping it? */
+static bool has_active_lease(Drain *d, const Holder *h, const Region *r) {
+        Lease *l;
+
+        RB_FOREACH (l, LeaseTree, &d->manager->leases) {
+                bool here = false;
+
+                if (!lease_is_kept(l))
+                        continue;
+                for (size_t i = 0; i < l->n_slices; i++) {
+                        const Slice *s = l->slices + i;
+
+                        if (s->region != r || s->phase != SLICE_LEASED)
+                                continue;
+                        here = true;
+                        if (ranges_overlap(&h->mapped, s->offset, s->size))
+                                return true;
+                }
+                if (!here)
+                        continue;
+                for (unsigned i = 0; i < lifeline_bound(l->lifeline); i++)
+                        if (lifeline_pid(l->lifeline, i) == h->pid)
+                                return true;
+                for (size_t i = 0; i < h->n_pipes; i++)
+                        if (h->pipes[i] == lifeline_inode(l->lifeline))
+                                return true;
+        }
+        return false;
+}
+
+static bool holds_up(Drain *d, const Holder *h, const Slice *s) {
+        if (ranges_overlap(&h->mapped, s->offset, s->size))
+                return true;
+        /* A descriptor reaches all of the region; who has a lease of it is trusted to keep to that. */
+        return h->has_fd && !has_active_lease(d, h, s->region);
+}
+
+static int remember_blocker(Drain *d, pid_t pid) {
+        pid_t *t;
+
+        for (size_t i = 0; i < d->n_blockers; i++)
+                if (d->blockers[i] == pid)
+                        return 0;
+        t = realloc(d->blockers, (d->n_blockers + 1) * sizeof(*t));
+        if (!t)
+                return -ENOMEM;
+        d->blockers = t;
+        d->blockers[d->n_blockers++] = pid;
+        return 0;
+}
+
+/* True when somebody holds it up. */
+static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
+        bool held = false;
+
+        for (size_t i = 0; i < scan->found.n; i++) {
+                const Holder *h = scan->found.items + i;
+
+                if (scan->regions[h->device] != s->region || !holds_up(d, h, s))
+                        continue;
+                held = true;
+                if (lease_add_blocker(s->lease, h->pid, h->comm, h->unit) < 0 ||
+                    remember_blocker(d, h->pid) < 0)
+                        (void) log_oom();
+        }
+        return held;
+}
+
+static int drain_scan_start(Drain *d, bool only_blockers);
+
+static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
+        Drain *d = userdata;
+        int r;
+
+        d->recheck = sd_event_source_disable_unref(d->recheck);
+        r = drain_scan_start(d, true);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to look for holders: %m");
+        return 0;
+}
+
+static void recheck_later(Drain *d) {
+        int r;
+
+        if (d->recheck)
+                return;
+        r = sd_event_add_time_relative(d->manager->event, &d->recheck, CLOCK_MONOTONIC,
+                                       RECHECK_USEC, RECHECK_USEC / 4, on_recheck, d);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to set a timer: %m");
+}
+
+/* After a full scan: sorts the slices of its turn into drained and held up. */
+static bool settle_full(Drain *d, const DrainScan *scan) {
+        Manager *m = d->manager;
+        bool held = false;
+
+        d->blockers = mfree(d->blockers);
+        d->n_blockers = 0;
+        for (size_t i = 0; i < m->n_regions; i++) {
+                Slice *s, *next;
+
+                TAILQ_FOREACH (s, &m->regions[i]->draining, phase_link)
+                        lease_clear_blockers(s->lease);
+                for (s = TAILQ_FIRST(&m->regions[i]->draining); s; s = next) {
+                        next = TAILQ_NEXT(s, phase_link);
+                        if (s->drain_turn > scan->turn)
+                                continue; /* released after it began: the next one is its */
+                        if (judge(d, scan, s)) {
+                                held = true;
+                                manager_lease_changed(m, s->lease);
+                        } else
+                                manager_slice_drained(m, s);
+                }
+        }
+        return held;
+}
+
+/* After a look at the blockers alone: is anything they held up worth a full scan? */
+static bool settle_partial(Drain *d, const DrainScan *scan) {
+        for (size_t i = 0; i < d->manager->n_regions; i++) {
+                Slice *s;
+
+                TAILQ_FOREACH (s, &d->manager->regions[i]->draining, phase_link) {
+                        bool held = false;
+
+                        for (size_t k = 0; k < scan->found.n && !held; k++)
+                                held = scan->regions[scan->found.items[k].device] == s->region &&
+                                       holds_up(d, scan->found.items + k, s);
+                        if (!held)
+                                d->again = true;
+                }
+        }
+        return !d->again;
+}
+
+static void scan_done(int error, void *userdata) {
+        _cleanup_(drain_scan_freep) DrainScan *scan = userdata;
+        Drain *d = scan->drain;
+        bool held;
+
+        if (!d)
+                return;
+        d->scan = NULL;
+        if (error < 0) {
+                /* Not knowing is not free. */
+                (void) log_warning_errno(
+                                error,
+                                "Failed to find out who holds released memory, trying again: %m");
+                held = true;
+        } else if (scan->pids)
+                held = settle_partial(d, scan);
+        else
+                held = settle_full(d, scan);
+        if (d->again) {
+                int r = drain_scan_start(d, false);
+
+                if (r >= 0)
+                        return;
+                (void) log_error_errno(r, "Failed to look for holders: %m");
+                held = true;
+        }
+        if (held)
+                recheck_later(d);
+}
+
+static int drain_scan_start(Drain *d, bool only_blockers) {
+        _cleanup_(drain_scan_freep) DrainScan *s = NULL;
+        Manager *m = d->manager;
+        int r;
+
+        if (d->scan) {
+                d->again = d->again || !only_blockers;
+                return 0;
+        }
+        d->again = false;
+        s = malloc(sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+        *s = (DrainScan){.drain = d, .ignore_inaccessible = m->ignore_inaccessible};
+        s->devices = calloc(m->n_regions + 1, sizeof(*s->devices));
+        s->regions = calloc(m->n_regions + 1, sizeof(*s->regions));
+        if (!s->devices || !s->regions)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n_regions; i++) {
+                const Provider *p = m->regions[i]->provider;
+
+                if (!p || TAILQ_EMPTY(&m->regions[i]->draining))
+                        continue;
+                s->regions[s->n] = m->regions[i];
+                s->devices[s->n++] = (HolderDevice){
+                                .rdev = p->rdev, .dev = p->dev, .ino = p->ino, .size = p->size,
+.offsets = p->offsets};
+        }
+        if (s->n == 0)
+                return 0;
+        if (only_blockers && d->n_blockers > 0) {
+                s->pids = calloc(d->n_blockers, sizeof(*s->pids));
+                if (!s->pids)
+                        return -ENOMEM;
+                memcpy(s->pids, d->blockers, d->n_blockers * sizeof(*s->pids));
+                s->n_pids = d->n_blockers;
+        } else
+                s->turn = d->turn++;
+        r = worker_start(m->event, "holders", scan_work, scan_done, s, &s->worker);
+        if (r < 0)
+                return r;
+        d->scan = TAKE_PTR(s);
+        return 0;
+}
+
+void drain_add(Drain *d, Slice *s) {
+        Region *region = s->region;
+        int r;
+
+        assert(s->phase == SLICE_DRAINING);
+
+        s->drain_turn = d->turn;
+        TAILQ_INSERT_TAIL(&region->draining, s, phase_link);
+        r = drain_scan_start(d, false);
+        if (r < 0) {
+                (void) log_error_errno(r, "Failed to look for holders: %m");
+                recheck_later(d);
+        }
+}
+
+void drain_remove(Drain *d, Slice *s) {
+        Region *region = s->region;
+
+        TAILQ_REMOVE(&region->draining, s, phase_link);
+}

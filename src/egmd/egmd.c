@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* egmd: command line, event loop, the order of starting and stopping. */
+
+#include <getopt.h>
+#include <signal.h>
+#include <systemd/sd-daemon.h>
+
+#include "bus.h"
+#include "log.h"
+#include "manager.h"
+#include "sim-config.h"
+#include "size.h"
+
+static const char *arg_bus = NULL;
+static const char *arg_simulate = NULL;
+static uint64_t arg_scale = 1;
+
+static int help(void) {
+        printf("%s [OPTIONS...]\n\n"
+               "Owns the Extended GPU Memory of this host and lends it to virtual machines.\n\n"
+               "  -h --help              Show this help\n"
+               "     --version           Show the version\n"
+               "     --bus=ADDRESS       Use this bus instead of the system bus\n"
+               "     --simulate=WHAT     Simulated regions instead of devices: gh200, gb200, or a "
+               "JSON file\n"
+               "     --scale=N           Divide the sizes of simulated regions by N\n\n"
+               "See egmd(8) for details.\n",
+               program_invocation_short_name);
+        return 0;
+}
+
+/* 1: go on, 0: done, negative: usage. */
+static int parse_argv(int argc, char *argv[]) {
+        enum { ARG_VERSION = 0x100, ARG_BUS, ARG_SIMULATE, ARG_SCALE };
+        static const struct option options[] = {
+                        {"help", no_argument, NULL, 'h'},
+                        {"version", no_argument, NULL, ARG_VERSION},
+                        {"bus", required_argument, NULL, ARG_BUS},
+                        {"simulate", required_argument, NULL, ARG_SIMULATE},
+                        {"scale", required_argument, NULL, ARG_SCALE},
+                        {},
+        };
+        int c;
+
+        while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0)
+                switch (c) {
+                case 'h':
+                        return help();
+                case ARG_VERSION:
+                        puts("egmd " EGMD_VERSION);
+                        return 0;
+                case ARG_BUS:
+                        arg_bus = optarg;
+                        break;
+                case ARG_SIMULATE:
+                        arg_simulate = optarg;
+                        break;
+                case ARG_SCALE:
+                        if (parse_uint64(optarg, &arg_scale) < 0 || arg_scale == 0) {
+                                log_error("--scale=%s: not a whole number from 1", optarg);
+                                return -EINVAL;
+                        }
+                        break;
+                default:
+                        return -EINVAL;
+                }
+        if (optind < argc) {
+                log_error("Too many arguments: %s", argv[optind]);
+                return -EINVAL;
+        }
+        if (arg_scale != 1 && !arg_simulate) {
+                log_error("--scale= is for --simulate= only");
+                return -EINVAL;
+        }
+        return 1;
+}
+
+static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        log_info("%s: leaving", strsignal((int) si->ssi_signo));
+        return sd_event_exit(sd_event_source_get_event(s), EXIT_SUCCESS);
+}
+
+static int watch_signals(sd_event *event) {
+        static const int signals[] = {SIGTERM, SIGINT};
+        sigset_t set;
+        int r;
+
+        (void) signal(SIGPIPE, SIG_IGN);
+        (void) sigemptyset(&set);
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++)
+                (void) sigaddset(&set, signals[i]);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                r = sd_event_add_signal(event, NULL, signals[i], on_signal, NULL);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int add_simulated(Manager *m, SimConfig *config) {
+        int r;
+
+        /* Nothing of a tenant's is in a simulation, so who runs one need not be able to see into every process. */
+        m->ignore_inaccessible = true;
+        for (size_t i = 0; i < config->n_regions; i++) {
+                _cleanup_(region_info_freep) RegionInfo *info = NULL;
+                Provider *p;
+
+                r = sim_region_info(config->regions + i, &info);
+                if (r >= 0)
+                        r = sim_region_provider(config->regions + i, &p);
+                if (r >= 0)
+                        r = manager_add_region(m, info, p);
+                if (r < 0)
+                        return log_error_errno(r, "Failed to simulate %s: %m",
+                                               config->regions[i].name);
+        }
+        return 0;
+}
+
+static int run(sd_event *event) {
+        _cleanup_(sim_config_freep) SimConfig *config = NULL; /* outlives the providers */
+        _cleanup_(manager_freep) Manager *m = NULL;
+        _cleanup_(bus_freep) Bus *b = NULL;
+        int r;
+
+        if (arg_simulate) {
+                r = sim_config_load(arg_simulate, arg_scale, &config);
+                if (r < 0)
+                        return r;
+        }
+        r = manager_new(event, &m);
+        if (r < 0)
+                return log_error_errno(r, "Failed to start: %m");
+        r = bus_new(m, arg_bus, &b);
+        if (r < 0)
+                return r;
+        r = config ? add_simulated(m, config) : manager_start_discovery(m);
+        if (r < 0)
+                return r;
+        r = bus_start(b);
+        if (r < 0)
+                return r;
+        (void) sd_notifyf(false, "READY=1\nSTATUS=%zu regions", m->n_regions);
+        log_info("egmd " EGMD_VERSION " is up, %zu regions", m->n_regions);
+        r = sd_event_loop(event);
+        (void) sd_notifyf(false, "STOPPING=1\nSTATUS=Leaving with %u leases out", m->n_leases);
+        m->stopping = true;
+        bus_stop(b);
+        return r;
+}
+
+int main(int argc, char *argv[]) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        int r;
+
+        log_open();
+        r = parse_argv(argc, argv);
+        if (r <= 0)
+                return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        r = sd_event_default(&event);
+        if (r >= 0)
+                r = watch_signals(event);
+        if (r >= 0)
+                r = sd_event_set_watchdog(event, true);
+        if (r < 0) {
+                (void) log_error_errno(r, "Failed to set up the event loop: %m");
+                return EXIT_FAILURE;
+        }
+        r = run(event);
+        return r < 0 ? EXIT_FAILURE : r;
+}

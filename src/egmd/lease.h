@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+#include <sys/types.h>
+
+#include "ranges.h"
+
+/* What one VM holds, and the rules of its life. Pure: no descriptor, no clock, no region; the manager feeds
+ * in what happened and acts on what comes out.
+ *
+ *     active --(nothing keeps it, or Release)--> draining --(nobody can touch it)--> scrubbing --> gone
+ *                                                                         lost: its region went away */
+
+typedef enum LeaseState {
+        LEASE_ACTIVE,
+        LEASE_DRAINING,
+        LEASE_SCRUBBING,
+        LEASE_LOST,
+        _LEASE_STATE_MAX,
+        _LEASE_STATE_INVALID = -EINVAL,
+} LeaseState;
+
+const char *lease_state_to_string(LeaseState s);
+LeaseState lease_state_from_string(const char *s);
+
+typedef enum LeaseLifetime {
+        LEASE_LIFETIME_DESCRIPTOR,
+        LEASE_LIFETIME_PERSISTENT,
+        _LEASE_LIFETIME_MAX,
+        _LEASE_LIFETIME_INVALID = -EINVAL,
+} LeaseLifetime;
+
+const char *lease_lifetime_to_string(LeaseLifetime l);
+LeaseLifetime lease_lifetime_from_string(const char *s);
+
+typedef enum SlicePhase {
+        SLICE_LEASED,
+        SLICE_DRAINING,
+        SLICE_SCRUBBING, /* reclaimed; some of its bytes are still dirty or being scrubbed */
+        SLICE_DONE,
+        SLICE_LOST,
+} SlicePhase;
+
+typedef struct Lease Lease;
+typedef struct Lifeline Lifeline;
+
+typedef struct Slice {
+        Lease *lease;      /* back pointer to its owner */
+        void *region;      /* the manager's region; NULL once lost */
+        char *region_name; /* stays when the region goes */
+        uint64_t offset;
+        uint64_t size;
+        SlicePhase phase;
+        uint64_t drain_turn; /* only a scan of a later turn proves that nobody touches it */
+        Ranges unclean;      /* while scrubbing: what is not zero again yet */
+        TAILQ_ENTRY(Slice) phase_link; /* in the region's list of draining or scrubbing slices */
+} Slice;
+
+typedef TAILQ_HEAD(SliceList, Slice) SliceList;
+
+/* Who still could touch a draining lease. */
+typedef struct Blocker {
+        pid_t pid;
+        char *comm;
+        char *unit;
+} Blocker;
+
+struct Lease {
+        struct Manager *manager; /* for the manager's callbacks; nothing on this floor looks inside */
+        uint64_t id;             /* never used twice */
+        char *label;
+        LeaseLifetime lifetime;
+        uid_t owner_uid;
+        pid_t owner_pid;   /* who asked; for display only, may be gone or reused */
+        char *holder_unit; /* systemd unit of the process bound to it, else of who asked */
+        uint64_t created_usec;
+        Slice *slices;
+        size_t n_slices;
+
+        /* What keeps it alive. */
+        bool released;
+        bool lifetime_open;
+        unsigned n_bound;
+        Lifeline *lifeline; /* the descriptors behind the two */
+
+        Blocker *blockers;
+        size_t n_blockers;
+
+        RB_ENTRY(Lease) by_id;
+};
+
+typedef RB_HEAD(LeaseTree, Lease) LeaseTree;
+RB_PROTOTYPE(LeaseTree, Lease, by_id, lease_compare)
+
+/* Slices are filled in by the caller: lease_set_slice() for each. */
+int lease_new(uint64_t id, size_t n_slices, Lease **ret);
+int lease_set_slice(Lease *l, size_t i, const char *region_name, void *region, uint64_t offset,
+                    uint64_t size);
+Lease *lease_free(Lease *l); /* the lifeline must be gone by then */
+DEFINE_TRIVIAL_CLEANUP_FUNC(Lease *, lease_free)
+
+/* Does anything still keep it? */
+bool lease_is_kept(const Lease *l);
+LeaseState lease_state(const Lease *l);
+/* All slices done or lost, and nothing keeps it: the object may go. */
+bool lease_is_over(const Lease *l);
+/* Still owns bytes of that region (leased or draining)? NULL: of any. */
+bool lease_owns_in(const Lease *l, const void *region);
+
+void lease_clear_blockers(Lease *l);
+/* Adds one, once per pid. */
+int lease_add_blocker(Lease *l, pid_t pid, const char *comm, const char *unit);

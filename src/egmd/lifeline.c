@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#include "fd-util.h"
+#include "lifeline.h"
+#include "pidfd.h"
+
+typedef struct Bound {
+        Lifeline *lifeline;
+        sd_event_source *source;
+        int pidfd;
+        pid_t pid;
+} Bound;
+
+struct Lifeline {
+        const LifelineOps *ops;
+        void *userdata;
+        sd_event *event;
+        sd_event_source *source;
+        int fd;
+        ino_t inode;
+        bool closed;
+        Bound **bound; /* by pointer: event sources keep their addresses */
+        unsigned n_bound;
+};
+
+static Bound *bound_free(Bound *b) {
+        if (!b)
+                return NULL;
+        b->source = sd_event_source_disable_unref(b->source);
+        b->pidfd = safe_close(b->pidfd);
+        return mfree(b);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(Bound *, bound_free)
+
+Lifeline *lifeline_free(Lifeline *l) {
+        if (!l)
+                return NULL;
+        for (unsigned i = 0; i < l->n_bound; i++)
+                bound_free(l->bound[i]);
+        free(l->bound);
+        l->source = sd_event_source_disable_unref(l->source);
+        l->fd = safe_close(l->fd);
+        sd_event_unref(l->event);
+        return mfree(l);
+}
+
+static int on_hangup(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        Lifeline *l = userdata;
+
+        /* Asked again: what epoll saw may be older than a reopen in the same turn of the loop. */
+        if (poll(&(struct pollfd){.fd = fd}, 1, 0) <= 0)
+                return 0;
+        l->source = sd_event_source_disable_unref(l->source);
+        l->closed = true;
+        l->ops->closed(l, l->userdata);
+        return 0;
+}
+
+/* No events asked for: hang-up is always reported, and what a holder may write into the pipe is nothing to us. */
+static int lifeline_watch(Lifeline *l) {
+        int r;
+
+        r = sd_event_add_io(l->event, &l->source, l->fd, 0, on_hangup, l);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(l->source, "lifetime");
+        l->closed = false;
+        return 0;
+}
+
+int lifeline_adopt(sd_event *event, const LifelineOps *ops, void *userdata, int fd,
+                   Lifeline **ret) {
+        _cleanup_(lifeline_freep) Lifeline *l = NULL;
+        _cleanup_close_ int owned = fd;
+        struct stat st;
+        int r;
+
+        assert(event);
+        assert(ops);
+        assert(fd >= 0);
+        assert(ret);
+
+        if (fstat(owned, &st) < 0)
+                return -errno;
+        if (!S_ISFIFO(st.st_mode))
+                return -EBADF;
+        l = malloc(sizeof(*l));
+        if (!l)
+                return -ENOMEM;
+        *l = (Lifeline){
+                        .ops = ops,
+                        .userdata = userdata,
+                        .event = sd_event_ref(event),
+                        .fd = TAKE_FD(owned),
+                        .inode = st.st_ino,
+        };
+        r = lifeline_watch(l);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+int lifeline_new(sd_event *event, const LifelineOps *ops, void *userdata, Lifeline **ret,
+                 int *ret_fd) {
+        _cleanup_close_ int rfd = -EBADF, wfd = -EBADF;
+        int fds[2], r;
+
+        assert(ret_fd);
+
+        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        rfd = fds[0];
+        wfd = fds[1];
+        r = lifeline_adopt(event, ops, userdata, TAKE_FD(rfd), ret);
+        if (r < 0)
+                return r;
+        *ret_fd = TAKE_FD(wfd);
+        return 0;
+}
+
+int lifeline_reopen(Lifeline *l, int *ret_fd) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[64];
+        int r;
+
+        assert(l);
+        assert(ret_fd);
+
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", l->fd);
+        fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+        if (l->closed) {
+                r = lifeline_watch(l);
+                if (r < 0)
+                        return r;
+        }
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int on_exit_of_bound(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        Bound *b = userdata;
+        Lifeline *l = b->lifeline;
+        pid_t pid = b->pid;
+
+        for (unsigned i = 0; i < l->n_bound; i++)
+                if (l->bound[i] == b) {
+                        l->bound[i] = l->bound[--l->n_bound];
+                        break;
+                }
+        bound_free(b);
+        l->ops->unbound(l, pid, l->userdata);
+        return 0;
+}
+
+int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
+        _cleanup_(bound_freep) Bound *b = NULL;
+        Bound **t;
+        pid_t pid;
+        int r;
+
+        assert(l);
+
+        r = pidfd_get_pid(pidfd, &pid);
+        if (r < 0)
+                return r;
+        if (ret_pid)
+                *ret_pid = pid;
+        /* While a process lives its pid is nobody else's. */
+        for (unsigned i = 0; i < l->n_bound; i++)
+                if (l->bound[i]->pid == pid && pidfd_is_dead(l->bound[i]->pidfd) == 0)
+                        return 0;
+        if (l->n_bound >= LIFELINE_BOUND_MAX)
+                return -E2BIG;
+        t = realloc(l->bound, (l->n_bound + 1) * sizeof(*t));
+        if (!t)
+                return -ENOMEM;
+        l->bound = t;
+        b = malloc(sizeof(*b));
+        if (!b)
+                return -ENOMEM;
+        *b = (Bound){.lifeline = l, .pid = pid, .pidfd = fd_copy(pidfd)};
+        if (b->pidfd < 0)
+                return b->pidfd;
+        r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN, on_exit_of_bound, b);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(b->source, "bound-process");
+        l->bound[l->n_bound++] = TAKE_PTR(b);
+        return 1;
+}
+
+unsigned lifeline_bound(const Lifeline *l) {
+        return l ? l->n_bound : 0;
+}
+
+pid_t lifeline_pid(const Lifeline *l, unsigned i) {
+        assert(i < l->n_bound);
+        return l->bound[i]->pid;
+}
+
+int lifeline_pidfd(const Lifeline *l, unsigned i) {
+        assert(i < l->n_bound);
+        return l->bound[i]->pidfd;
+}
+
+int lifeline_fd(const Lifeline *l) {
+        return l->fd;
+}
+
+ino_t lifeline_inode(const Lifeline *l) {
+        return l->inode;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "macro.h"
+
+/* The descriptors that keep a lease alive: the read end of its lifetime pipe, whose end of file says that
+ * no copy of the other end is open anywhere, and the pidfds of processes bound to it. */
+
+typedef struct Lifeline Lifeline;
+
+#define LIFELINE_BOUND_MAX 64U
+
+typedef struct LifelineOps {
+        /* No copy of the lifetime descriptor is open any more; once. */
+        void (*closed)(Lifeline *l, void *userdata);
+        /* A bound process is gone. */
+        void (*unbound)(Lifeline *l, pid_t pid, void *userdata);
+} LifelineOps;
+
+/* Makes the pipe; *ret_fd is the holder's end (close-on-exec, the caller's). */
+int lifeline_new(sd_event *event, const LifelineOps *ops, void *userdata, Lifeline **ret,
+                 int *ret_fd);
+/* The same around a read end from before a restart; consumes fd, also on failure. */
+int lifeline_adopt(sd_event *event, const LifelineOps *ops, void *userdata, int fd, Lifeline **ret);
+Lifeline *lifeline_free(Lifeline *l);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Lifeline *, lifeline_free)
+
+/* Another copy of the holder's end, also after all were closed. */
+int lifeline_reopen(Lifeline *l, int *ret_fd);
+
+/* Binds a process; copies pidfd. -ESRCH: it is gone; -EBADF: not a pidfd; -E2BIG: LIFELINE_BOUND_MAX reached. Returns
+ * 1 when bound, 0 when it was already. */
+int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid);
+
+unsigned lifeline_bound(const Lifeline *l);
+/* The i-th bound process. */
+pid_t lifeline_pid(const Lifeline *l, unsigned i);
+int lifeline_pidfd(const Lifeline *l, unsigned i);
+/* The read end (borrowed), and the pipe's inode: how /proc shows who has the other end. */
+int lifeline_fd(const Lifeline *l);
+ino_t lifeline_inode(const Lifeline *l);

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+/* org.freedesktop.LogControl1, so that `systemctl service-log-level egmd debug` works. */
+int log_control_add(sd_bus *bus);

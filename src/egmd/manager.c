@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <time.h>
+
+#include "fd-util.h"
+#include "holders.h"
+#include "lifeline.h"
+#include "log.h"
+#include "manager.h"
+#include "region-scrub.h"
+
+/* No kernel tells of new retired pages. */
+#define POLL_USEC (30 * USEC_PER_SEC)
+
+uint64_t manager_now_usec(const Manager *m) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_REALTIME, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+static int on_poll(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        for (size_t i = 0; i < m->n_regions; i++)
+                region_poll_retired(m->regions[i]);
+        (void) sd_event_source_set_time_relative(s, POLL_USEC);
+        return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+int manager_new(sd_event *event, Manager **ret) {
+        _cleanup_(manager_freep) Manager *m = NULL;
+        int r;
+
+        assert(event);
+        assert(ret);
+
+        m = malloc(sizeof(*m));
+        if (!m)
+                return -ENOMEM;
+        *m = (Manager){.event = sd_event_ref(event), .next_lease_id = 1};
+        RB_INIT(&m->leases);
+        TAILQ_INIT(&m->waiters);
+        r = topology_new(&m->topology);
+        if (r < 0)
+                return r;
+        r = scrubber_new(event, &(ScrubConfig){.topology = m->topology}, &m->scrubber);
+        if (r < 0)
+                return r;
+        r = drain_new(m, &m->drain);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(event, &m->poll_source, CLOCK_MONOTONIC, POLL_USEC,
+                                       POLL_USEC / 4, on_poll, m);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+static void unlink_slice(Manager *m, Slice *s) {
+        Region *region = s->region;
+
+        if (s->phase == SLICE_DRAINING)
+                drain_remove(m->drain, s);
+        else if (s->phase == SLICE_SCRUBBING)
+                TAILQ_REMOVE(&region->scrubbing, s, phase_link);
+}
+
+static void free_lease(Manager *m, Lease *l) {
+        for (size_t i = 0; i < l->n_slices; i++)
+                unlink_slice(m, l->slices + i);
+        RB_REMOVE(LeaseTree, &m->leases, l);
+        m->n_leases--;
+        l->lifeline = lifeline_free(l->lifeline);
+        lease_free(l);
+}
+
+Manager *manager_free(Manager *m) {
+        Lease *l;
+
+        if (!m)
+                return NULL;
+        m->stopping = true;
+        m->observer = NULL;
+        m->discovery = discovery_free(m->discovery);
+        manager_drop_waiters(m);
+        while ((l = RB_MIN(LeaseTree, &m->leases)))
+                free_lease(m, l);
+        m->drain = drain_free(m->drain);
+        /* Joins the threads: from here on nobody uses a provider. */
+        for (size_t i = 0; i < m->n_regions; i++)
+                region_scrub_stop(m->regions[i]);
+        m->scrubber = scrubber_free(m->scrubber);
+        for (size_t i = 0; i < m->n_regions; i++) {
+                region_scrub_forget(m->regions[i]);
+                region_free(m->regions[i]);
+        }
+        free(m->regions);
+        for (size_t i = 0; i < m->n_unsupported; i++)
+                free(m->unsupported[i].address);
+        free(m->unsupported);
+        topology_free(m->topology);
+        m->poll_source = sd_event_source_disable_unref(m->poll_source);
+        sd_event_unref(m->event);
+        return mfree(m);
+}
+
+void manager_set_observer(Manager *m, const ManagerObserver *observer, void *userdata) {
+        assert(m);
+
+        m->observer = observer;
+        m->observer_userdata = userdata;
+}
+
+Lease *manager_find_lease(const Manager *m, uint64_t id) {
+        Lease key = {.id = id};
+
+        assert(m);
+        return RB_FIND(LeaseTree, (LeaseTree *) &m->leases, &key);
+}
+
+/* ---- what keeps a lease ---- */
+
+static void on_closed(Lifeline *line, void *userdata) {
+        Lease *l = userdata;
+
+        l->lifetime_open = false;
+        manager_check_lease(l->manager, l);
+}
+
+static void on_unbound(Lifeline *line, pid_t pid, void *userdata) {
+        Lease *l = userdata;
+        Manager *m = l->manager;
+
+        l->n_bound = lifeline_bound(line);
+        manager_lease_changed(m, l);
+        manager_check_lease(m, l);
+}
+
+static const LifelineOps lifeline_ops = {.closed = on_closed, .unbound = on_unbound};
+
+int manager_lifeline_new(Manager *m, Lease *l, int *ret_fd) {
+        int r;
+
+        assert(!l->lifeline);
+
+        l->manager = m;
+        r = lifeline_new(m->event, &lifeline_ops, l, &l->lifeline, ret_fd);
+        if (r < 0)
+                return r;
+        l->lifetime_open = true;
+        return 0;
+}
+
+void manager_add_lease(Manager *m, Lease *l) {
+        assert(l->lifeline);
+
+        RB_INSERT(LeaseTree, &m->leases, l);
+        m->n_leases++;
+        m->counters.granted++;
+        for (size_t i = 0; i < l->n_slices; i++)
+                manager_region_changed(m, l->slices[i].region);
+        if (m->observer)
+                m->observer->lease_added(l, m->observer_userdata);
+}
+
+/* Nothing keeps it: every slice it still has drains. */
+static void end_lease(Manager *m, Lease *l) {
+        for (size_t i = 0; i < l->n_slices; i++) {
+                Slice *s = l->slices + i;
+                Region *region = s->region;
+                int r;
+
+                if (s->phase != SLICE_LEASED)
+                        continue;
+                r = extent_map_drain(region->map, s->offset, s->size, l->id);
+                if (r < 0) {
+                        /* It stays leased in the books, so nobody else gets it. */
+                        (void) log_error_errno(r, "Lease %" PRIu64 ": failed to drain %s: %m",
+                                               l->id, s->region_name);
+                        continue;
+                }
+                s->phase = SLICE_DRAINING;
+                drain_add(m->drain, s);
+                manager_region_changed(m, region);
+        }
+        manager_lease_changed(m, l);
+}
+
+static void collect_lease(Manager *m, Lease *l) {
+        if (!lease_is_over(l))
+                return;
+        log_debug("Lease %" PRIu64 " is over", l->id);
+        m->counters.ended++;
+        if (m->observer)
+                m->observer->lease_removed(l, m->observer_userdata);
+        free_lease(m, l);
+}
+
+void manager_release(Manager *m, Lease *l, const char *why) {
+        assert(m);
+        assert(l);
+
+        if (l->released)
+                return;
+        log_debug("Lease %" PRIu64 ": released: %s", l->id, why);
+        l->released = true;
+        end_lease(m, l);
+        collect_lease(m, l);
+}
+
+void manager_check_lease(Manager *m, Lease *l) {
+        if (lease_is_kept(l))
+                return;
+        if (!l->released)
+                manager_release(m, l, "nothing keeps it any more");
+        else
+                collect_lease(m, l);
+}
+
+int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
+        int r;
+
+        assert(m);
+        assert(l);
+
+        if (!lease_is_kept(l))
+                return egm_error_set(reterr, EGM_ERROR_DRAINING,
+                                     "Lease %" PRIu64 " has ended and is %s", l->id,
+                                     lease_state_to_string(lease_state(l)));
+        r = lifeline_bind(l->lifeline, pidfd, NULL);
+        if (r == -ESRCH)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
+        if (r == -EBADF || r == -EREMOTE)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "Not the pidfd of a process that can be seen from here");
+        if (r == -E2BIG)
+                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
+                                     "Lease %" PRIu64 " is bound to %u processes; the limit is %u",
+                                     l->id, l->n_bound, LIFELINE_BOUND_MAX);
+        if (r < 0)
+                return r;
+        l->n_bound = lifeline_bound(l->lifeline);
+        free(l->holder_unit);
+        if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit) < 0)
+                l->holder_unit = NULL;
+        manager_lease_changed(m, l);
+        return 0;
+}
+
+int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr) {
+        int r;
+
+        assert(m);
+        assert(l);
+
+        if (!lease_is_kept(l) || lease_state(l) == LEASE_LOST)
+                return egm_error_set(reterr, EGM_ERROR_DRAINING,
+                                     "Lease %" PRIu64 " has ended and is %s", l->id,
+                                     lease_state_to_string(lease_state(l)));
+        r = lifeline_reopen(l->lifeline, ret_lifetime_fd);
+        if (r < 0)
+                return r;
+        l->lifetime_open = true;
+        return 0;
+}
+
+/* ---- a slice's way back ---- */
+
+void manager_slice_drained(Manager *m, Slice *s) {
+        Region *region = s->region;
+        Lease *l = s->lease;
+        int r;
+
+        assert(s->phase == SLICE_DRAINING);
+
+        r = ranges_add(&s->unclean, s->offset, s->size);
+        if (r >= 0)
+                r = extent_map_reclaim(region->map, s->offset, s->size, l->id);
+        /* Such a driver checks no lengths either: the holder may have written anywhere. */
+        if (r >= 0 && region_whole_only(region))
+                r = extent_map_soil(region->map, 0, extent_map_size(region->map));
+        if (r < 0) {
+                (void) log_error_errno(r, "Lease %" PRIu64 ": failed to reclaim %s: %m", l->id,
+                                       s->region_name);
+                return;
+        }
+        drain_remove(m->drain, s);
+        s->phase = SLICE_SCRUBBING;
+        TAILQ_INSERT_TAIL(&region->scrubbing, s, phase_link);
+        lease_clear_blockers(l);
+        manager_region_changed(m, region);
+        manager_lease_changed(m, l);
+        region_scrub_kick(region);
+}
+
+void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t size) {
+        Slice *s, *next;
+
+        for (s = TAILQ_FIRST(&region->scrubbing); s; s = next) {
+                Lease *l = s->lease;
+
+                next = TAILQ_NEXT(s, phase_link);
+                if (ranges_remove(&s->unclean, offset, size) < 0) {
+                        (void) log_oom();
+                        continue;
+                }
+                if (s->unclean.n > 0)
+                        continue;
+                TAILQ_REMOVE(&region->scrubbing, s, phase_link);
+                s->phase = SLICE_DONE;
+                manager_lease_changed(m, l);
+                /* The lease's other slices may be in this list too, but it goes only when none is. */
+                collect_lease(m, l);
+        }
+}
+
+void manager_region_lost(Manager *m, Region *region) {
+        Lease *l, *next;
+
+        for (l = RB_MIN(LeaseTree, &m->leases); l; l = next) {
+                bool hit = false;
+
+                next = RB_NEXT(LeaseTree, &m->leases, l);
+                for (size_t i = 0; i < l->n_slices; i++) {
+                        Slice *s = l->slices + i;
+
+                        if (s->region != region)
+                                continue;
+                        if (s->phase != SLICE_DONE) {
+                                unlink_slice(m, s);
+                                s->phase = SLICE_LOST;
+                                hit = true;
+                        }
+                        s->region = NULL;
+                }
+                if (!hit)
+                        continue;
+                log_warning("Lease %" PRIu64 " (%s): %s is gone, and its memory with it", l->id,
+                            l->label, region->name);
+                manager_lease_changed(m, l);
+                collect_lease(m, l);
+        }
+}
+
+/* ---- news for the observer ---- */
+
+void manager_region_changed(Manager *m, Region *r) {
+        if (m->observer)
+                m->observer->region_changed(r, m->observer_userdata);
+}
+
+void manager_lease_changed(Manager *m, Lease *l) {
+        if (m->observer)
+                m->observer->lease_changed(l, m->observer_userdata);
+}
+
+void manager_lease_retired(Manager *m, Lease *l, const char *region, const Ranges *pages) {
+        if (m->observer)
+                m->observer->lease_retired(l, region, pages, m->observer_userdata);
+}

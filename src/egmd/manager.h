@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "acquire.h"
+#include "discovery.h"
+#include "drain.h"
+#include "lease.h"
+#include "region.h"
+#include "scrubber.h"
+#include "topology.h"
+
+/* The domain: regions, leases and what happens to them, on one event loop, without a bus. */
+
+#define MANAGER_LEASES_MAX 16384U
+#define MANAGER_WAITING_MAX 1024U
+#define MANAGER_REGIONS_MAX 64U
+#define LEASE_LABEL_MAX 128U
+
+/* Who shows all this to the world. Every member is called after the change; NULL table: nobody. */
+typedef struct ManagerObserver {
+        void (*region_added)(Region *r, void *userdata);
+        void (*region_changed)(Region *r, void *userdata);
+        void (*lease_added)(Lease *l, void *userdata);
+        void (*lease_changed)(Lease *l, void *userdata);
+        void (*lease_removed)(Lease *l, void *userdata);
+        void (*lease_retired)(Lease *l, const char *region, const Ranges *pages, void *userdata);
+        void (*devices_changed)(Manager *m, void *userdata);
+} ManagerObserver;
+
+/* A PCI device that carries EGM itself: reported, never opened. */
+typedef struct UnsupportedDevice {
+        char *address;
+        uint64_t size;
+} UnsupportedDevice;
+
+typedef struct ManagerCounters {
+        uint64_t granted;
+        uint64_t refused;
+        uint64_t ended;
+        uint64_t scrubbed_bytes;
+        uint64_t bad_pages;
+} ManagerCounters;
+
+typedef struct SocketCapacity {
+        int socket;
+        uint64_t size, free, leased, retired;
+} SocketCapacity;
+
+struct Manager {
+        sd_event *event;
+        Topology *topology;
+        Scrubber *scrubber;
+        Discovery *discovery;
+        Drain *drain;
+        sd_event_source *poll_source;
+
+        Region **regions; /* sorted by name; owned */
+        size_t n_regions;
+        LeaseTree leases; /* owned */
+        unsigned n_leases;
+        uint64_t next_lease_id;
+        WaiterList waiters;
+        unsigned n_waiters;
+        bool serving;
+
+        UnsupportedDevice *unsupported;
+        size_t n_unsupported;
+        ManagerCounters counters;
+
+        const ManagerObserver *observer;
+        void *observer_userdata;
+
+        bool allow_low_pxm;       /* open egm0..egm3 too */
+        bool ignore_inaccessible; /* unprivileged simulation: processes we may not look at don't count */
+        bool stopping;
+};
+
+int manager_new(sd_event *event, Manager **ret);
+Manager *manager_free(Manager *m);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Manager *, manager_free)
+
+void manager_set_observer(Manager *m, const ManagerObserver *observer, void *userdata);
+
+/* Real devices from udev. */
+int manager_start_discovery(Manager *m);
+/* A simulated one; consumes provider, also on failure. */
+int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider);
+
+Region *manager_find_region(const Manager *m, const char *name);
+Lease *manager_find_lease(const Manager *m, uint64_t id);
+/* Totals by socket, sorted; the caller's to free. */
+int manager_capacity(const Manager *m, SocketCapacity **ret, size_t *ret_n);
+bool manager_has_waiters(const Manager *m);
+uint64_t manager_now_usec(const Manager *m); /* CLOCK_REALTIME */
+
+/* A lease comes into being: first what keeps it, then the lease itself, its slices taken in the maps. */
+int manager_lifeline_new(Manager *m, Lease *l, int *ret_fd);
+void manager_add_lease(Manager *m, Lease *l);
+
+void manager_release(Manager *m, Lease *l, const char *why);
+int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr);
+int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr);
+/* What keeps it changed: ends it when nothing does. */
+void manager_check_lease(Manager *m, Lease *l);
+
+/* A slice has nobody left who could touch it. */
+void manager_slice_drained(Manager *m, Slice *s);
+/* [offset, offset + size) of a region is zero (or retired) now. */
+void manager_range_clean(Manager *m, Region *r, uint64_t offset, uint64_t size);
+/* A region's device has gone. */
+void manager_region_lost(Manager *m, Region *r);
+
+/* News for the observer. */
+void manager_region_changed(Manager *m, Region *r);
+void manager_lease_changed(Manager *m, Lease *l);
+void manager_lease_retired(Manager *m, Lease *l, const char *region, const Ranges *pages);

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "holders.h"
+#include "backoff.h"
+#include "log.h"
+#include "manager.h"
+#include "region-open.h"
+#include "region-scrub.h"
+#include "size.h"
+
+#define RETRY_MIN_USEC (1 * USEC_PER_SEC)
+#define RETRY_MAX_USEC (30 * USEC_PER_SEC)
+
+/* The worker's own: nothing in it is shared with the loop while the thread runs. */
+typedef struct RegionOpening {
+        Region *region; /* NULL: nobody waits for the outcome any more */
+        Provider *provider;
+        Worker *worker;
+        Ranges retired;
+        char *held_by;
+        bool ignore_inaccessible;
+} RegionOpening;
+
+static RegionOpening *region_opening_free(RegionOpening *o) {
+        if (!o)
+                return NULL;
+        provider_free(o->provider);
+        ranges_done(&o->retired);
+        free(o->held_by);
+        return mfree(o);
+}
+DEFINE_TRIVIAL_CLEANUP_FUNC(RegionOpening *, region_opening_free)
+
+/* 1: somebody else maps the device or has it open (named in held_by if memory allows), 0: nobody. */
+static int find_others(RegionOpening *o, const HolderDevice *device) {
+        _cleanup_holder_list_ HolderList list = {};
+        HolderScan scan = {
+                        .devices = device,
+                        .n_devices = 1,
+                        .ignore_inaccessible = o->ignore_inaccessible,
+        };
+        int r;
+
+        r = holders_scan(&scan, &list);
+        if (r < 0)
+                return r;
+        if (list.n == 0)
+                return 0;
+        free(o->held_by);
+        if (holder_describe(list.items, &o->held_by) < 0)
+                o->held_by = NULL;
+        return 1;
+}
+
+static int name_the_holder(RegionOpening *o) {
+        HolderDevice device = {.size = o->provider->size};
+        struct stat st;
+
+        if (stat(o->provider->path, &st) < 0)
+                return -errno;
+        if (!S_ISCHR(st.st_mode))
+                return -ENODEV;
+        device.rdev = st.st_rdev;
+        device.dev = st.st_dev;
+        device.ino = st.st_ino;
+        return find_others(o, &device);
+}
+
+static int open_work(void *userdata) {
+        RegionOpening *o = userdata;
+        Provider *p = o->provider;
+        HolderDevice device;
+        int r;
+
+        r = provider_open(p);
+        if (r < 0) {
+                if (r == -EBUSY)
+                        (void) name_the_holder(o);
+                return r;
+        }
+        /* Some drivers share the region with whoever had it before, so an open that worked proves nothing: probing and
+         * scrubbing must not touch memory that somebody uses. */
+        device = (HolderDevice){.rdev = p->rdev, .dev = p->dev, .ino = p->ino, .size = p->size, .offsets = true};
+        r = find_others(o, &device);
+        if (r != 0) {
+                provider_close(p);
+                return r < 0 ? r : -EBUSY;
+        }
+        r = provider_probe(p);
+        if (r >= 0)
+                r = provider_retired(p, &o->retired);
+        if (r < 0)
+                provider_close(p);
+        return r;
+}
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        Region *r = userdata;
+        int k;
+
+        k = region_open_start(r, NULL);
+        if (k < 0)
+                (void) log_error_errno(k, "%s: failed to try again: %m", r->name);
+        return 0;
+}
+
+static void retry_later(Region *r) {
+        uint64_t delay = backoff_usec(RETRY_MIN_USEC, RETRY_MAX_USEC, r->n_tries);
+        int k;
+
+        r->n_tries++;
+        r->retry = sd_event_source_disable_unref(r->retry);
+        k = sd_event_add_time_relative(r->manager->event, &r->retry, CLOCK_MONOTONIC, delay,
+                                       delay / 4, on_retry, r);
+        if (k < 0)
+                (void) log_error_errno(k, "%s: failed to set a timer: %m", r->name);
+}
+
+static void opened_badly(Region *r, RegionOpening *o, int error) {
+        _cleanup_free_ char *why = NULL;
+        bool held = error == -EBUSY;
+        int k;
+
+        if (held)
+                k = asprintf(&why, "held by %s", o->held_by ?: "a process that could not be found");
+        else
+                k = asprintf(&why, "opening failed: %s", strerror(-error));
+        if (k < 0)
+                why = NULL;
+        /* Quietly while it stays the same. */
+        if (r->state != (held ? REGION_HELD_ELSEWHERE : REGION_FAILED) ||
+            !streq_ptr(r->reason, why))
+                log_warning("%s: cannot be lent: %s; trying again", r->name,
+                            why ?: "out of memory");
+        r->provider = TAKE_PTR(o->provider);
+        region_set_state(r, held ? REGION_HELD_ELSEWHERE : REGION_FAILED, why);
+        retry_later(r);
+}
+
+static int opened_well(Region *r, RegionOpening *o) {
+        _cleanup_(extent_map_freep) ExtentMap *map = NULL;
+        Provider *p = o->provider;
+        uint64_t size = align_down(p->size, p->granule);
+        int k;
+
+        k = extent_map_new(size, p->granule, &map);
+        if (k < 0)
+                return k;
+        if (size != p->size)
+                log_notice("%s: size %#" PRIx64 " is not a multiple of %s; the last %" PRIu64
+                           " bytes stay unused",
+                           r->name, p->size, FORMAT_SIZE(p->granule), p->size - size);
+        r->provider = TAKE_PTR(o->provider);
+        extent_map_free(r->map);
+        r->map = TAKE_PTR(map);
+        ranges_done(&r->retired);
+        r->n_tries = 0;
+        RANGES_FOREACH (i, &o->retired)
+                if (i->offset < size)
+                        (void) region_retire(r, i->offset, MIN(i->size, size - i->offset));
+        log_info("%s: ready: %s, node %i, socket %i, %zu GPUs, %s retired, %s", r->name,
+                 FORMAT_SIZE(size), r->info->node, r->info->socket, r->info->n_gpus,
+                 FORMAT_SIZE(ranges_bytes(&r->retired)),
+                 p->offsets ? "sub-ranges can be lent" : "can only be lent as a whole");
+        region_set_state(r, REGION_READY, NULL);
+        return 0;
+}
+
+static void open_done(int error, void *userdata) {
+        _cleanup_(region_opening_freep) RegionOpening *o = userdata;
+        Region *r = o->region;
+
+        if (!r)
+                return;
+        r->opening = NULL;
+        if (error >= 0)
+                error = opened_well(r, o);
+        if (error < 0) {
+                if (o->provider)
+                        provider_close(o->provider);
+                opened_badly(r, o, error);
+                return;
+        }
+        region_scrub_kick(r);
+        manager_serve_waiters(r->manager);
+}
+
+static int make_provider(Region *r, Provider **ret) {
+        if (r->provider) {
+                *ret = TAKE_PTR(r->provider);
+                (*ret)->size = r->info->size ?: (*ret)->size;
+                return 0;
+        }
+        return provider_nvgrace_new(r->name, r->info->devnode, r->info->devnum, r->info->size, ret);
+}
+
+int region_open_start(Region *r, Provider *provider) {
+        _cleanup_(provider_freep) Provider *p = provider;
+        _cleanup_(region_opening_freep) RegionOpening *o = NULL;
+        int k;
+
+        assert(r);
+        assert(!r->opening);
+
+        r->retry = sd_event_source_disable_unref(r->retry);
+        if (r->no_open) {
+                log_notice("%s: left alone: a region of this name may overlap the host's own "
+                           "memory, and opening "
+                           "it would wipe that",
+                           r->name);
+                region_set_state(r, REGION_FAILED,
+                                 "left alone: opening a region of this name may wipe host memory");
+                return 0;
+        }
+        if (!p && r->info->size < provider_granule()) {
+                region_set_state(r, REGION_FAILED,
+                                 r->info->size_problem ?: "the driver gives no usable size");
+                log_warning("%s: cannot be used: %s", r->name, r->reason ?: "no size");
+                return 0;
+        }
+        if (!p) {
+                k = make_provider(r, &p);
+                if (k < 0)
+                        return k;
+        }
+        o = malloc(sizeof(*o));
+        if (!o)
+                return -ENOMEM;
+        *o = (RegionOpening){
+                        .region = r,
+                        .provider = TAKE_PTR(p),
+                        .ignore_inaccessible = r->manager->ignore_inaccessible,
+        };
+        k = worker_start(r->manager->event, r->name, open_work, open_done, o, &o->worker);
+        if (k < 0)
+                return k;
+        if (r->n_tries == 0)
+                region_set_state(r, REGION_OPENING, "being opened: the kernel clears it");
+        r->opening = TAKE_PTR(o);
+        return 0;
+}
+
+void region_open_cancel(Region *r) {
+        assert(r);
+
+        r->retry = sd_event_source_disable_unref(r->retry);
+        if (!r->opening)
+                return;
+        r->opening->region = NULL;
+        if (r->manager->stopping)
+                worker_abandon(r->opening->worker);
+        r->opening = NULL;
+}

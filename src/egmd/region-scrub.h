@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "region.h"
+
+/* Keeps a region's dirty bytes on their way to free. */
+
+/* Starts what can be started; call whenever bytes became dirty or somebody began to wait. */
+void region_scrub_kick(Region *r);
+/* Cancels everything; the jobs end by themselves later. */
+void region_scrub_stop(Region *r);
+/* For exit: the scrubber is gone, and its jobs with it. */
+void region_scrub_forget(Region *r);
+/* Bytes of running jobs that are zero already. */
+uint64_t region_scrub_progress(const Region *r);

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "log.h"
+#include "manager.h"
+#include "region-open.h"
+#include "region-scrub.h"
+#include "size.h"
+#include "string-table.h"
+
+/* Lower names exist only where firmware runs without a hypervisor carveout: the region may be host memory. */
+#define FIRST_SAFE_PXM 4
+
+static const char *const region_state_table[_REGION_STATE_MAX] = {
+                [REGION_OPENING] = "opening",
+                [REGION_READY] = "ready",
+                [REGION_HELD_ELSEWHERE] = "held-elsewhere",
+                [REGION_FAILED] = "failed",
+                [REGION_GONE] = "gone",
+};
+DEFINE_STRING_TABLE(region_state, RegionState)
+
+Region *region_free(Region *r) {
+        if (!r)
+                return NULL;
+        region_open_cancel(r);
+        region_scrub_stop(r);
+        assert(TAILQ_EMPTY(&r->draining));
+        assert(TAILQ_EMPTY(&r->scrubbing));
+        assert(!r->scrubs); /* jobs hold the provider: the scrubber goes before its regions */
+        r->scrub_retry = sd_event_source_disable_unref(r->scrub_retry);
+        provider_free(r->provider);
+        extent_map_free(r->map);
+        ranges_done(&r->retired);
+        region_info_free(r->info);
+        free(r->gpus);
+        free(r->reason);
+        free(r->name);
+        return mfree(r);
+}
+
+static int region_set_info(Region *r, const RegionInfo *info) {
+        _cleanup_(region_info_freep) RegionInfo *copy = NULL;
+        _cleanup_free_ const char **gpus = NULL;
+        int k;
+
+        k = region_info_copy(info, &copy);
+        if (k < 0)
+                return k;
+        gpus = calloc(info->n_gpus + 1, sizeof(*gpus));
+        if (!gpus)
+                return -ENOMEM;
+        for (size_t i = 0; i < copy->n_gpus; i++)
+                gpus[i] = copy->gpus[i].address;
+        region_info_free(r->info);
+        r->info = TAKE_PTR(copy);
+        free(r->gpus);
+        r->gpus = TAKE_PTR(gpus);
+        return 0;
+}
+
+int region_new(Manager *m, const RegionInfo *info, Provider *provider, Region **ret) {
+        _cleanup_(provider_freep) Provider *p = provider;
+        _cleanup_(region_freep) Region *r = NULL;
+        int k;
+
+        assert(m);
+        assert(info);
+        assert(ret);
+
+        r = malloc(sizeof(*r));
+        if (!r)
+                return -ENOMEM;
+        *r = (Region){.manager = m, .state = REGION_OPENING, .schedulable = true};
+        TAILQ_INIT(&r->draining);
+        TAILQ_INIT(&r->scrubbing);
+        r->name = strdup(info->name);
+        if (!r->name)
+                return -ENOMEM;
+        k = region_set_info(r, info);
+        if (k < 0)
+                return k;
+        r->simulated = p != NULL;
+        r->no_open = !p && info->pxm >= 0 && info->pxm < FIRST_SAFE_PXM && !m->allow_low_pxm;
+        k = region_open_start(r, TAKE_PTR(p));
+        if (k < 0)
+                return k;
+        *ret = TAKE_PTR(r);
+        return 0;
+}
+
+int region_update(Region *r, const RegionInfo *info) {
+        uint64_t old_size;
+        int k;
+
+        assert(r);
+
+        old_size = r->info->size;
+        k = region_set_info(r, info);
+        if (k < 0)
+                return k;
+        if (info->size != old_size) {
+                if (r->map)
+                        /* What is mapped and lent was measured by the old size: it stays. */
+                        log_warning("%s: size changed from %s to %s while in use, ignored until it "
+                                    "is opened again",
+                                    r->name, FORMAT_SIZE(old_size), FORMAT_SIZE(info->size));
+                else if (r->state == REGION_FAILED && !r->opening)
+                        (void) region_open_start(r, NULL);
+        }
+        return 0;
+}
+
+void region_vanish(Region *r) {
+        assert(r);
+
+        region_open_cancel(r);
+        region_scrub_stop(r);
+        region_set_state(r, REGION_GONE, "the device has gone");
+        manager_region_lost(r->manager, r);
+        r->map = extent_map_free(r->map);
+        ranges_done(&r->retired);
+        region_settle(r);
+}
+
+int region_return(Region *r, const RegionInfo *info) {
+        int k;
+
+        assert(r);
+        assert(r->state == REGION_GONE);
+
+        k = region_set_info(r, info);
+        if (k < 0)
+                return k;
+        r->returning = true;
+        region_settle(r);
+        return 0;
+}
+
+void region_settle(Region *r) {
+        int k;
+
+        assert(r);
+
+        if (r->state != REGION_GONE || r->scrubs)
+                return;
+        r->provider = provider_free(r->provider);
+        if (!r->returning)
+                return;
+        r->returning = false;
+        r->n_tries = 0;
+        r->n_scrub_failures = 0;
+        k = region_open_start(r, NULL);
+        if (k < 0)
+                (void) log_error_errno(k, "%s: failed to open it again: %m", r->name);
+}
+
+void region_set_state(Region *r, RegionState state, const char *reason) {
+        assert(r);
+
+        if (r->state == state && streq_ptr(r->reason, reason))
+                return;
+        r->state = state;
+        if (free_and_strdup(&r->reason, reason) < 0)
+                (void) log_oom();
+        manager_region_changed(r->manager, r);
+}
+
+bool region_whole_only(const Region *r) {
+        assert(r);
+        return r->map && !r->provider->offsets;
+}
+
+uint64_t region_granule(const Region *r) {
+        assert(r);
+        return r->map ? extent_map_granule(r->map) : provider_granule();
+}
+
+/* A lease in a whole-only region keeps all the rest from being lent. */
+static bool region_blocked_whole(const Region *r) {
+        return region_whole_only(r) && extent_map_owned(r->map) > 0;
+}
+
+uint64_t region_largest_free(const Region *r) {
+        Extent e;
+
+        assert(r);
+
+        if (!r->map || region_blocked_whole(r))
+                return 0;
+        if (!region_whole_only(r))
+                return extent_map_largest_free(r->map);
+        return extent_map_get(r->map, 0, &e) && e.state == EXTENT_FREE ? e.size : 0;
+}
+
+void region_placement(const Region *r, PlacementRegion *ret) {
+        assert(r);
+        assert(ret);
+
+        *ret = (PlacementRegion){
+                        .name = r->name,
+                        .gpus = (const char *const *) r->gpus,
+                        .node = r->info->node,
+                        .socket = r->info->socket,
+                        .map = r->map,
+                        .ready = r->state == REGION_READY && r->schedulable,
+                        .why = r->state == REGION_READY ? "switched off for maintenance"
+                                                        : r->reason,
+                        .whole_only = region_whole_only(r),
+        };
+}
+
+uint64_t region_retire(Region *r, uint64_t offset, uint64_t size) {
+        uint64_t fresh = 0;
+        int k;
+
+        assert(r);
+        assert(r->map);
+
+        k = ranges_add(&r->retired, offset, size);
+        if (k >= 0)
+                k = extent_map_retire(r->map, offset, size, &fresh);
+        if (k < 0) {
+                (void) log_error_errno(k, "%s: failed to retire %#" PRIx64 "+%#" PRIx64 ": %m",
+                                       r->name, offset, size);
+                return 0;
+        }
+        if (fresh > 0)
+                manager_region_changed(r->manager, r);
+        return fresh;
+}
+
+/* Tells every lease that has bytes in the freshly retired range. */
+static void tell_leases(Region *r, uint64_t offset, uint64_t size) {
+        Extent e;
+
+        for (uint64_t at = offset; at < offset + size && extent_map_get(r->map, at, &e);
+             at = e.offset + e.size) {
+                _cleanup_ranges_ Ranges pages = {};
+                uint64_t start = MAX(e.offset, offset), end = MIN(e.offset + e.size, offset + size);
+                Lease *l;
+
+                if (start >= end)
+                        break;
+                if (e.owner == 0)
+                        continue;
+                l = manager_find_lease(r->manager, e.owner);
+                if (!l || ranges_add(&pages, start, end - start) < 0)
+                        continue;
+                manager_lease_retired(r->manager, l, r->name, &pages);
+        }
+}
+
+void region_poll_retired(Region *r) {
+        _cleanup_ranges_ Ranges list = {};
+        int k;
+
+        assert(r);
+
+        if (r->state != REGION_READY || !r->provider)
+                return;
+        k = provider_retired(r->provider, &list);
+        if (k < 0) {
+                (void) log_warning_errno(k, "%s: failed to read the list of retired pages: %m",
+                                         r->name);
+                return;
+        }
+        RANGES_FOREACH (i, &list) {
+                uint64_t end = MIN(i->offset + i->size, extent_map_size(r->map)), fresh;
+
+                if (i->offset >= end)
+                        continue;
+                fresh = region_retire(r, i->offset, end - i->offset);
+                if (fresh == 0)
+                        continue;
+                log_warning("%s: %s of retired pages at %#" PRIx64 "+%#" PRIx64 " are new", r->name,
+                            FORMAT_SIZE(fresh), i->offset, end - i->offset);
+                tell_leases(r, i->offset, end - i->offset);
+        }
+}
+
+void region_set_schedulable(Region *r, bool schedulable) {
+        assert(r);
+
+        if (r->schedulable == schedulable)
+                return;
+        log_notice("%s: lending switched %s", r->name, schedulable ? "on" : "off");
+        r->schedulable = schedulable;
+        manager_region_changed(r->manager, r);
+        if (schedulable)
+                manager_serve_waiters(r->manager);
+}
+
+const char *region_driver(const Region *r) {
+        assert(r);
+        return r->simulated ? "sim" : "nvgrace-egm";
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "discovery.h"
+#include "extent-map.h"
+#include "lease.h"
+#include "placement.h"
+#include "provider.h"
+#include "scrubber.h"
+#include "worker.h"
+
+/* One /dev/egmN as the daemon knows it: its memory, its facts, its state. */
+
+typedef struct Manager Manager;
+typedef struct Region Region;
+
+typedef enum RegionState {
+        REGION_OPENING,
+        REGION_READY,
+        REGION_HELD_ELSEWHERE,
+        REGION_FAILED,
+        REGION_GONE,
+        _REGION_STATE_MAX,
+        _REGION_STATE_INVALID = -EINVAL,
+} RegionState;
+
+const char *region_state_to_string(RegionState s);
+RegionState region_state_from_string(const char *s);
+
+struct Region {
+        Manager *manager;
+        char *name;
+        RegionInfo *info;   /* the facts discovery (or the simulation) gave */
+        const char **gpus;  /* addresses out of info, NULL-terminated, for placement */
+        Provider *provider; /* set while open; the opener has it before */
+        ExtentMap *map;     /* NULL while the size is not known */
+        Ranges retired;
+        RegionState state;
+        char *reason; /* words, while not ready */
+        bool schedulable;
+        bool simulated;
+        bool no_open; /* its name says that opening may wipe host memory */
+
+        struct RegionOpening *opening; /* the worker's, while one runs */
+        sd_event_source *retry;
+        unsigned n_tries;
+
+        SliceList draining;
+        SliceList scrubbing;
+        struct RegionScrub *scrubs; /* jobs in flight */
+        sd_event_source *scrub_retry;
+        unsigned n_scrub_failures;
+
+        bool returning; /* gone, and its device is back already */
+        bool changed;   /* since the bus last told so */
+};
+
+/* info is copied, provider consumed (NULL: the real driver's is made from info). Starts opening at once unless
+ * the facts forbid it. */
+int region_new(Manager *m, const RegionInfo *info, Provider *provider, Region **ret);
+Region *region_free(Region *r);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Region *, region_free)
+
+/* The same device, other facts. */
+int region_update(Region *r, const RegionInfo *info);
+/* The device has gone: closes it; its leases become lost. */
+void region_vanish(Region *r);
+/* A device of that name is back: opened anew, dirty and unlent. */
+int region_return(Region *r, const RegionInfo *info);
+/* Of a gone region: lets go of the device once no scrub uses it any more. */
+void region_settle(Region *r);
+
+bool region_whole_only(const Region *r);
+uint64_t region_granule(const Region *r);
+uint64_t region_largest_free(const Region *r);
+void region_placement(const Region *r, PlacementRegion *ret);
+
+/* Reads the retired list again; what is new is retired and its leases are told. */
+void region_poll_retired(Region *r);
+/* One range turned out bad. Returns the bytes that are new. */
+uint64_t region_retire(Region *r, uint64_t offset, uint64_t size);
+
+void region_set_schedulable(Region *r, bool schedulable);
+const char *region_driver(const Region *r);
