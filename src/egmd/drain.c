@@ -272,9 +272,11 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                 if (!p || TAILQ_EMPTY(&m->regions[i]->draining))
                         continue;
                 s->regions[s->n] = m->regions[i];
-                s->devices[s->n++] = (HolderDevice){
-                                .rdev = p->rdev, .dev = p->dev, .ino = p->ino, .size = p->size,
-.offsets = p->offsets};
+                s->devices[s->n++] = (HolderDevice){.rdev = p->rdev,
+                                                    .dev = p->dev,
+                                                    .ino = p->ino,
+                                                    .size = p->size,
+                                                    .offsets = p->offsets};
         }
         if (s->n == 0)
                 return 0;

@@ -100,9 +100,13 @@ static int watch_signals(sd_event *event) {
         return 0;
 }
 
-static int add_simulated(Manager *m, SimConfig *config) {
+static int add_simulated(Manager *m) {
+        _cleanup_(sim_config_freep) SimConfig *config = NULL;
         int r;
 
+        r = sim_config_load(arg_simulate, arg_scale, &config);
+        if (r < 0)
+                return r;
         /* Nothing of a tenant's is in a simulation, so who runs one need not be able to see into every process. */
         m->ignore_inaccessible = true;
         for (size_t i = 0; i < config->n_regions; i++) {
@@ -122,23 +126,17 @@ static int add_simulated(Manager *m, SimConfig *config) {
 }
 
 static int run(sd_event *event) {
-        _cleanup_(sim_config_freep) SimConfig *config = NULL; /* outlives the providers */
         _cleanup_(manager_freep) Manager *m = NULL;
         _cleanup_(bus_freep) Bus *b = NULL;
         int r;
 
-        if (arg_simulate) {
-                r = sim_config_load(arg_simulate, arg_scale, &config);
-                if (r < 0)
-                        return r;
-        }
         r = manager_new(event, &m);
         if (r < 0)
                 return log_error_errno(r, "Failed to start: %m");
         r = bus_new(m, arg_bus, &b);
         if (r < 0)
                 return r;
-        r = config ? add_simulated(m, config) : manager_start_discovery(m);
+        r = arg_simulate ? add_simulated(m) : manager_start_discovery(m);
         if (r < 0)
                 return r;
         r = bus_start(b);

@@ -83,7 +83,11 @@ static int open_work(void *userdata) {
         }
         /* Some drivers share the region with whoever had it before, so an open that worked proves nothing: probing and
          * scrubbing must not touch memory that somebody uses. */
-        device = (HolderDevice){.rdev = p->rdev, .dev = p->dev, .ino = p->ino, .size = p->size, .offsets = true};
+        device = (HolderDevice){.rdev = p->rdev,
+                                .dev = p->dev,
+                                .ino = p->ino,
+                                .size = p->size,
+                                .offsets = true};
         r = find_others(o, &device);
         if (r != 0) {
                 provider_close(p);
