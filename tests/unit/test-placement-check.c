@@ -173,12 +173,12 @@ static void test_check_numbers(void **state) {
         } table[] = {
                         {0, EGM_ERROR_INVALID_ARGS, {"at least one slice"}},
                         {1, EGM_ERROR_NONE, {}},
-                        {64, EGM_ERROR_NONE, {}},
-                        {65, EGM_ERROR_INVALID_ARGS, {"65 slices", "limit is 64"}},
+                        {EGM_SLICES_MAX, EGM_ERROR_NONE, {}},
+                        {16, EGM_ERROR_INVALID_ARGS, {"16 slices", "limit is 15"}},
                         {10000, EGM_ERROR_INVALID_ARGS, {"10000 slices"}},
         };
         _cleanup_free_ SliceRequest *slices = calloc(10000, sizeof(*slices));
-        Placed placed[64];
+        Placed placed[EGM_SLICES_MAX];
 
         for (size_t i = 0; i < 10000; i++)
                 slices[i] = (SliceRequest){G, ANYWHERE};

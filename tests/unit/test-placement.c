@@ -461,8 +461,8 @@ static void test_search_ends(void **state) {
         static const char fragments[] = ".d.d.d.d.d.d.d.d.d.d.d.d.d.d.d.d.d.d.d.d";
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         PlacementRegion regions[8];
-        SliceRequest slices[64];
-        Placed placed[64];
+        SliceRequest slices[EGM_SLICES_MAX];
+        Placed placed[EGM_SLICES_MAX];
 
         for (size_t i = 0; i < ELEMENTSOF(slices); i++)
                 slices[i] = (SliceRequest){i < 8 ? 2 * G : G, ANYWHERE};
@@ -473,7 +473,7 @@ static void test_search_ends(void **state) {
                                                -1,
                                                map_from(G, i < 7 ? fragments : "....d...d......"),
                                                .ready = true};
-        assert_int_equal(placement_take(slices, 64, regions, 8, 1, placed, &e), -EXFULL);
+        assert_int_equal(placement_take(slices, EGM_SLICES_MAX, regions, 8, 1, placed, &e), -EXFULL);
         assert_int_equal(e.kind, EGM_ERROR_FRAGMENTED);
         for (size_t i = 0; i < ELEMENTSOF(regions); i++) {
                 map_expect(regions[i].map, G, i < 7 ? fragments : "....d...d......");
