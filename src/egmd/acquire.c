@@ -63,8 +63,11 @@ static size_t describe_regions(Manager *m, PlacementRegion *ret) {
 /* The regions that a waiting request could use are not for those behind it. */
 static void reserve_for(const AcquireRequest *q, PlacementRegion *regions, size_t n) {
         for (size_t i = 0; i < n; i++)
-                for (size_t k = 0; k < q->n_slices && !regions[i].reserved; k++)
-                        regions[i].reserved = placement_is_candidate(q->slices + k, regions + i);
+                for (size_t k = 0; k < q->n_slices; k++)
+                        if (placement_is_candidate(q->slices + k, regions + i)) {
+                                regions[i].reserved++;
+                                break;
+                        }
 }
 
 static void cancel_slices(Manager *m, uint64_t id, const Placed *placed, size_t n) {

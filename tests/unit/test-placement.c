@@ -435,23 +435,22 @@ static void test_no_memory(void **state) {
         assert_true(refused > 2 * ELEMENTSOF(cases));
 }
 
-/* Those that fit in one place only are not pushed out by forty that fit anywhere. */
+/* Those that fit in one place only are not pushed out by ten that fit anywhere. */
 static void test_search_order(void **state) {
         PlacementRegion regions[] = {
-                        {"egm4", NULL, 0, 0, map_from(G, "...................."), .ready = true},
-                        {"egm5", NULL, 1, 1,
-                         map_from(G, ".........................................."), .ready = true},
+                        {"egm4", NULL, 0, 0, map_from(G, "....."), .ready = true},
+                        {"egm5", NULL, 1, 1, map_from(G, "............"), .ready = true},
         };
-        SliceRequest slices[60];
-        Placed placed[60];
+        SliceRequest slices[EGM_SLICES_MAX];
+        Placed placed[EGM_SLICES_MAX];
 
         for (size_t i = 0; i < ELEMENTSOF(slices); i++)
-                slices[i] = i < 40 ? (SliceRequest){G, ANYWHERE}
+                slices[i] = i < 10 ? (SliceRequest){G, ANYWHERE}
                                    : (SliceRequest){G, .region = "egm4", ANYWHERE};
         assert_int_equal(placement_take(slices, ELEMENTSOF(slices), regions, 2, 1, placed, NULL),
                          0);
         for (size_t i = 0; i < ELEMENTSOF(slices); i++)
-                assert_int_equal(placed[i].region, i < 40 ? 1 : 0);
+                assert_int_equal(placed[i].region, i < 10 ? 1 : 0);
         for (size_t i = 0; i < ELEMENTSOF(regions); i++)
                 extent_map_free(regions[i].map);
 }
@@ -473,7 +472,8 @@ static void test_search_ends(void **state) {
                                                -1,
                                                map_from(G, i < 7 ? fragments : "....d...d......"),
                                                .ready = true};
-        assert_int_equal(placement_take(slices, EGM_SLICES_MAX, regions, 8, 1, placed, &e), -EXFULL);
+        assert_int_equal(placement_take(slices, EGM_SLICES_MAX, regions, 8, 1, placed, &e),
+                         -EXFULL);
         assert_int_equal(e.kind, EGM_ERROR_FRAGMENTED);
         for (size_t i = 0; i < ELEMENTSOF(regions); i++) {
                 map_expect(regions[i].map, G, i < 7 ? fragments : "....d...d......");
