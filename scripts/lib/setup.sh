@@ -11,31 +11,17 @@ fail() {
         exit 1
 }
 
-as_root() {
-        if [ "$(id -u)" -eq 0 ]; then
-                "$@"
-        elif command -v sudo >/dev/null; then
-                sudo "$@"
-        else
-                fail "this needs root: run it as root, or install sudo"
-        fi
-}
+. "$top/scripts/lib/apt.sh"
 
-# install_packages LIST...: the packages named in scripts/lib/LIST, if any is missing.
-install_packages() {
-        local list missing=() p
+# Everything for building and testing. clang-format 14 is wherever its version is packaged; the test of style is
+# skipped without it.
+set_up() {
         command -v apt-get >/dev/null || fail "only Debian 12+ and Ubuntu 24.04 are set up by this script (no apt-get)"
-        for list in "$@"; do
-                while read -r p; do
-                        case $p in '' | \#*) continue ;; esac
-                        dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^ii' || missing+=("$p")
-                done <"$top/scripts/lib/$list"
-        done
-        [ ${#missing[@]} -eq 0 ] && return 0
-        say "Installing ${missing[*]}"
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || fail "apt-get update"
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-                fail "apt-get install"
+        say "Packages"
+        install_packages "$top/scripts/lib/packages" || fail "apt-get install"
+        command -v clang-format-14 >/dev/null ||
+                as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
+                        clang-format-14 >/dev/null 2>&1 || echo "clang-format-14 cannot be had here"
 }
 
 # build DIR [meson option]...
