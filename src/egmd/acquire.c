@@ -76,6 +76,20 @@ static void cancel_slices(Manager *m, uint64_t id, const Placed *placed, size_t 
                                          placed[i].size, id);
 }
 
+static int clean_retired(Manager *m, const AcquireRequest *q, const Placed *placed) {
+        for (size_t i = 0; i < q->n_slices; i++) {
+                int r;
+
+                if (!q->slices[i].include_retired)
+                        continue;
+                r = region_scrub_retired(m->regions[placed[i].region], placed[i].offset,
+                                         placed[i].size);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Placed *placed,
                       Lease **ret, int *ret_fd) {
         _cleanup_(lease_freep) Lease *l = NULL;
@@ -132,7 +146,9 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
         r = placement_take(q->slices, q->n_slices, regions, n, id, placed, reterr);
         if (r < 0)
                 return r;
-        r = make_lease(m, q, id, placed, ret, ret_fd);
+        r = clean_retired(m, q, placed);
+        if (r >= 0)
+                r = make_lease(m, q, id, placed, ret, ret_fd);
         if (r == -ESRCH)
                 r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Holder: the process is gone");
         else if (r == -EBADF || r == -EREMOTE)

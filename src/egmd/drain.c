@@ -193,8 +193,8 @@ static bool settle_full(Drain *d, const DrainScan *scan) {
                         if (judge(d, scan, s)) {
                                 held = true;
                                 manager_lease_changed(m, s->lease);
-                        } else
-                                manager_slice_drained(m, s);
+                        } else if (manager_slice_drained(m, s) < 0)
+                                held = true;
                 }
         }
         return held;

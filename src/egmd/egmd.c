@@ -9,6 +9,7 @@
 #include "bus.h"
 #include "log.h"
 #include "manager.h"
+#include "sigbus.h"
 #include "sim-config.h"
 #include "size.h"
 
@@ -159,7 +160,9 @@ int main(int argc, char *argv[]) {
         r = parse_argv(argc, argv);
         if (r <= 0)
                 return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-        r = sd_event_default(&event);
+        r = sigbus_init();
+        if (r >= 0)
+                r = sd_event_default(&event);
         if (r >= 0)
                 r = watch_signals(event);
         if (r >= 0)

@@ -268,7 +268,7 @@ int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr)
 
 /* ---- a slice's way back ---- */
 
-void manager_slice_drained(Manager *m, Slice *s) {
+int manager_slice_drained(Manager *m, Slice *s) {
         Region *region = s->region;
         Lease *l = s->lease;
         int r;
@@ -284,7 +284,8 @@ void manager_slice_drained(Manager *m, Slice *s) {
         if (r < 0) {
                 (void) log_error_errno(r, "Lease %" PRIu64 ": failed to reclaim %s: %m", l->id,
                                        s->region_name);
-                return;
+                ranges_done(&s->unclean);
+                return r;
         }
         drain_remove(m->drain, s);
         s->phase = SLICE_SCRUBBING;
@@ -293,6 +294,7 @@ void manager_slice_drained(Manager *m, Slice *s) {
         manager_region_changed(m, region);
         manager_lease_changed(m, l);
         region_scrub_kick(region);
+        return 0;
 }
 
 void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t size) {

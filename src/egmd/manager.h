@@ -105,8 +105,8 @@ int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr)
 /* What keeps it changed: ends it when nothing does. */
 void manager_check_lease(Manager *m, Lease *l);
 
-/* A slice has nobody left who could touch it. */
-void manager_slice_drained(Manager *m, Slice *s);
+/* A slice has nobody left who could touch it. On error it goes on draining; logged. */
+int manager_slice_drained(Manager *m, Slice *s);
 /* [offset, offset + size) of a region is zero (or retired) now. */
 void manager_range_clean(Manager *m, Region *r, uint64_t offset, uint64_t size);
 /* A region's device has gone. */

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <sys/uio.h>
+
 #include "backoff.h"
 #include "log.h"
 #include "manager.h"
 #include "region-scrub.h"
+#include "sigbus.h"
 #include "size.h"
 
 /* Small enough that memory comes back piece by piece, large enough that a piece costs no more than its bytes. */
@@ -170,6 +173,62 @@ void region_scrub_stop(Region *r) {
         r->scrub_retry = sd_event_source_disable_unref(r->scrub_retry);
         for (RegionScrub *s = r->scrubs; s; s = s->next)
                 scrub_job_cancel(s->job);
+}
+
+/* Bad memory is bad by the line: everything around the lines that give SIGBUS is overwritten. */
+#define LINE_SIZE 64U
+#define PAGE_STEP 4096U
+
+static void zero_step(void *userdata) {
+        const struct iovec *v = userdata;
+
+        memset(v->iov_base, 0, v->iov_len);
+}
+
+/* 1: SIGBUS. */
+static int zero_guarded(char *p, size_t size) {
+        struct iovec v = {.iov_base = p, .iov_len = size};
+
+        return sigbus_guard_run(zero_step, &v, p, size, NULL);
+}
+
+static int zero_what_can_be(char *p, size_t size) {
+        for (size_t at = 0; at < size; at += PAGE_STEP) {
+                int r = zero_guarded(p + at, PAGE_STEP);
+
+                for (size_t line = 0; r > 0 && line < PAGE_STEP; line += LINE_SIZE) {
+                        int k = zero_guarded(p + at + line, LINE_SIZE);
+
+                        if (k < 0)
+                                return k;
+                }
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int region_scrub_retired(Region *r, uint64_t offset, uint64_t size) {
+        _cleanup_ranges_ Ranges inside = {};
+        int k;
+
+        assert(r);
+
+        k = ranges_clip(&r->retired, offset, size, &inside);
+        if (k < 0)
+                return k;
+        RANGES_FOREACH (i, &inside) {
+                Window w;
+
+                k = provider_map(r->provider, i->offset, (size_t) i->size, true, &w);
+                if (k < 0)
+                        return k;
+                k = zero_what_can_be(w.address, w.size);
+                provider_unmap(r->provider, &w);
+                if (k < 0)
+                        return k;
+        }
+        return 0;
 }
 
 void region_scrub_forget(Region *r) {

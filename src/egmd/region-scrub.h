@@ -9,6 +9,9 @@
 void region_scrub_kick(Region *r);
 /* Cancels everything; the jobs end by themselves later. */
 void region_scrub_stop(Region *r);
+/* Retired pages are passed over by the scrubber, and only requests that include them get them: zeroes those in the
+ * range, at once. What cannot be written cannot be read either. */
+int region_scrub_retired(Region *r, uint64_t offset, uint64_t size);
 /* For exit: the scrubber is gone, and its jobs with it. */
 void region_scrub_forget(Region *r);
 /* Bytes of running jobs that are zero already. */
