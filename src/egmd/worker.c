@@ -16,7 +16,11 @@ struct Worker {
         pthread_t thread;
         int fd; /* eventfd, written by the thread when work() has returned */
         int result;
+        Worker *next_abandoned;
 };
+
+/* What still runs, or has ended unheard, at exit: to be found here, by whoever looks for leaks. */
+static Worker *abandoned = NULL;
 
 static Worker *worker_free(Worker *w) {
         if (!w)
@@ -90,4 +94,6 @@ void worker_abandon(Worker *w) {
                 return;
         w->source = sd_event_source_disable_unref(w->source);
         (void) pthread_detach(w->thread);
+        w->next_abandoned = abandoned;
+        abandoned = w;
 }
