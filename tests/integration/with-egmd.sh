@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# with-egmd.sh EGMD PROGRAM ARGS...: runs a program with $EGM_TEST_BUS, the address of a private bus with a simulated
+# tray of two regions on it. Fails as well when the daemon does not end well: sanitizers and valgrind speak at the end.
+set -eu
+. "$(dirname "$0")/../lib.sh"
+
+start_bus
+egmd=$1
+shift
+if [ -n "${EGM_TEST_VALGRIND-}" ]; then
+        command -v valgrind >/dev/null || skip "no valgrind"
+        valgrind -q --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=99 \
+                "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
+else
+        "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
+fi
+egmd_pid=$!
+pids="$pids $egmd_pid"
+
+# The program waits for the name itself (NameOwnerChanged), so that it sees the daemon from its first moment on.
+EGM_TEST_BUS=$bus EGM_TEST_DAEMON_PID=$egmd_pid "$@"
+
+kill "$egmd_pid" || die "egmd was gone before it was told to leave"
+status=0
+wait "$egmd_pid" || status=$?
+[ "$status" -eq 0 ] || die "egmd left with status $status"
