@@ -32,7 +32,7 @@ build() {
         if [ -e "$dir/build.ninja" ]; then
                 meson configure "$dir" "$@" || fail "meson configure"
         else
-                meson setup "$dir" "$top" "$@" >"$dir.log" 2>&1 || { cat "$dir.log"; fail "meson setup"; }
+                meson setup "$dir" "$top" "$@" || fail "meson setup"
         fi
         ninja -C "$dir" || fail "compilation"
 }
