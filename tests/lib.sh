@@ -71,6 +71,20 @@ start_bus() {
         read -r bus <"$tmp/bus.address" || die "dbus-daemon: $(cat "$tmp/bus.log")"
 }
 
+# start_egmd EGMD ARGS...: starts it on $bus, with its state in $tmp/run, and waits until it is there. $egmd_pid.
+start_egmd() {
+        mkdir -p "$tmp/run"
+        RUNTIME_DIRECTORY=$tmp/run "$@" --bus="$bus" 2>>"$tmp/egmd.log" &
+        egmd_pid=$!
+        pids="$pids $egmd_pid"
+        eventually 60 _egmd_is_there || die "egmd did not start"
+}
+
+_egmd_is_there() {
+        kill -0 "$egmd_pid" 2>/dev/null || die "egmd ended"
+        busctl --address="$bus" --quiet status org.nvidia.Egm1 2>/dev/null >&2
+}
+
 # Starts the fake daemon $1 on $bus. What is written to descriptor 9 tells it what to do.
 start_fake_egmd() {
         mkfifo "$tmp/fake.in" "$tmp/fake.out"

@@ -276,6 +276,10 @@ int manager_slice_drained(Manager *m, Slice *s) {
         assert(s->phase == SLICE_DRAINING);
 
         r = ranges_add(&s->unclean, s->offset, s->size);
+        /* The scrubber passes over retired pages. */
+        RANGES_FOREACH (i, &region->retired)
+                if (r >= 0)
+                        r = ranges_remove(&s->unclean, i->offset, i->size);
         if (r >= 0)
                 r = extent_map_reclaim(region->map, s->offset, s->size, l->id);
         /* Such a driver checks no lengths either: the holder may have written anywhere. */
@@ -294,6 +298,8 @@ int manager_slice_drained(Manager *m, Slice *s) {
         manager_region_changed(m, region);
         manager_lease_changed(m, l);
         region_scrub_kick(region);
+        if (s->unclean.n == 0)
+                manager_range_clean(m, region, s->offset, s->size);
         return 0;
 }
 

@@ -224,8 +224,11 @@ uint64_t region_retire(Region *r, uint64_t offset, uint64_t size) {
                                        r->name, offset, size);
                 return 0;
         }
-        if (fresh > 0)
+        if (fresh > 0) {
+                /* No scrub will come past it any more: nobody need wait for that. */
+                manager_range_clean(r->manager, r, offset, size);
                 manager_region_changed(r->manager, r);
+        }
         return fresh;
 }
 

@@ -88,9 +88,8 @@ static int read_grant(egm_connection *c, sd_bus_message *m, egm_request *request
         if (r < 0)
                 return bad_message(r);
         r = lease_new(c, path, &l);
-        if (r < 0)
-                return r;
-        r = lease_read_descriptors(l, m);
+        if (r >= 0)
+                r = lease_read_descriptors(l, m);
         if (r >= 0)
                 r = lease_check(l, request);
         if (r < 0) {
