@@ -10,6 +10,9 @@
 #include "region-scrub.h"
 #include "size.h"
 
+/* A century: what the event loop can still add to its clock. */
+#define WAIT_MAX_USEC (UINT64_C(100) * 366 * 24 * 3600 * USEC_PER_SEC)
+
 struct Waiter {
         Manager *manager;
         AcquireRequest request;
@@ -248,8 +251,9 @@ static int enqueue(Manager *m, AcquireRequest *q, EgmError *why, acquire_done_t 
                         .userdata = userdata,
                         .since_usec = manager_now_usec(m),
         };
-        r = sd_event_add_time_relative(m->event, &w->timer, CLOCK_MONOTONIC, q->wait_usec,
-                                       USEC_PER_MSEC, on_timeout, w);
+        r = sd_event_add_time_relative(m->event, &w->timer, CLOCK_MONOTONIC,
+                                       MIN(q->wait_usec, WAIT_MAX_USEC), USEC_PER_MSEC, on_timeout,
+                                       w);
         if (r < 0)
                 return r;
         w->request = *q;
@@ -313,8 +317,10 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
 
                 if (k >= 0)
                         return;
-                if (k != -ENOENT)
+                if (k != -ENOENT) {
+                        egm_error_done(&e);
                         r = k;
+                }
         }
         if (r < 0)
                 m->counters.refused++;
@@ -345,6 +351,8 @@ void manager_serve_waiters(Manager *m) {
                 return;
         /* done() may come back here (through a waiter that is cancelled, say). */
         m->serving = true;
+        for (size_t i = 0; i < m->n_regions; i++)
+                region_poll_retired(m->regions[i]);
         n = describe_regions(m, regions);
         for (w = TAILQ_FIRST(&m->waiters); w; w = next) {
                 _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;

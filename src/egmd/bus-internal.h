@@ -30,10 +30,8 @@ struct Bus {
 struct Peer {
         Bus *bus;
         char *name; /* unique; never used again by the bus */
-        sd_bus_slot *match;
         sd_bus_slot *query;
         bool known;
-        bool failed;
         uid_t uid;
         pid_t pid;
         char *unit; /* that its process runs in, or NULL */
@@ -48,6 +46,7 @@ struct Peer {
 int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr);
 bool bus_peer_may_acquire(const Bus *b, const Peer *p);
 bool bus_peer_owns(const Peer *p, const Lease *l);
+int bus_peers_watch(Bus *b); /* hears of peers that go */
 void bus_peers_free(Bus *b);
 
 /* ---- bus-options.c: a{sv} -> requests ---- */

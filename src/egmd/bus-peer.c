@@ -14,7 +14,6 @@ static Peer *peer_free(Peer *p) {
         for (size_t i = 0; i < p->n_waiting; i++)
                 sd_bus_message_unref(p->waiting[i]);
         free(p->waiting);
-        sd_bus_slot_unref(p->match);
         sd_bus_slot_unref(p->query);
         free(p->gids);
         free(p->unit);
@@ -32,16 +31,42 @@ void bus_peers_free(Bus *b) {
         }
 }
 
-static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        Peer *p = userdata;
-        const char *name, *old, *new;
+static Peer *find_peer(Bus *b, const char *name) {
+        Peer *p;
 
-        if (sd_bus_message_read(m, "sss", &name, &old, &new) < 0 || !streq(name, p->name) || *new)
-                return 0;
-        bus_acquire_forget(p->bus, p->name);
+        TAILQ_FOREACH (p, &b->peers, link)
+                if (streq(p->name, name))
+                        return p;
+        return NULL;
+}
+
+static void forget_peer(Peer *p) {
         TAILQ_REMOVE(&p->bus->peers, p, link);
         peer_free(p);
+}
+
+static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *name, *old, *new;
+        Bus *b = userdata;
+        Peer *p;
+
+        if (sd_bus_message_read(m, "sss", &name, &old, &new) < 0 || *new)
+                return 0;
+        p = find_peer(b, name);
+        if (!p)
+                return 0;
+        bus_acquire_forget(b, name);
+        forget_peer(p);
         return 0;
+}
+
+/* One match for all: a rule for each peer would run into the bus' limit, and that costs the connection. */
+int bus_peers_watch(Bus *b) {
+        return sd_bus_add_match_async(
+                        b->bus, NULL,
+                        "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                        "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+                        on_gone, NULL, b);
 }
 
 static int read_gids(Peer *p, sd_bus_message *m) {
@@ -110,22 +135,27 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *reter
         p->known = r >= 0;
         if (p->known && p->pid > 0)
                 (void) pid_get_unit(p->pid, &p->unit);
-        p->failed = r < 0;
-        if (r < 0)
+        if (!p->known)
                 (void) log_debug_errno(r, "Failed to find out who %s is: %m", p->name);
         for (size_t i = 0; i < p->n_waiting; i++) {
-                r = sd_bus_enqueue_for_read(p->bus->bus, p->waiting[i]);
+                if (p->known)
+                        r = sd_bus_enqueue_for_read(p->bus->bus, p->waiting[i]);
+                else
+                        r = sd_bus_reply_method_errorf(p->waiting[i], SD_BUS_ERROR_ACCESS_DENIED,
+                                                       "The bus does not tell who you are");
                 if (r < 0)
-                        (void) log_error_errno(r, "Failed to take up a call again: %m");
+                        (void) log_debug_errno(r, "Failed to take up a call again: %m");
                 sd_bus_message_unref(p->waiting[i]);
         }
         p->n_waiting = 0;
+        /* It has gone already: nothing would tell of that any more. */
+        if (!p->known)
+                forget_peer(p);
         return 0;
 }
 
 static int peer_new(Bus *b, const char *name, Peer **ret) {
         _cleanup_(peer_freep) Peer *p = NULL;
-        char match[512];
         int r;
 
         p = malloc(sizeof(*p));
@@ -134,14 +164,6 @@ static int peer_new(Bus *b, const char *name, Peer **ret) {
         *p = (Peer){.bus = b, .uid = (uid_t) -1, .name = strdup(name)};
         if (!p->name)
                 return -ENOMEM;
-        /* First the watch, then the question: the answer is worth something only while the watch stands. */
-        (void) snprintf(match, sizeof(match),
-                        "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
-                        "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s'",
-                        name);
-        r = sd_bus_add_match_async(b->bus, &p->match, match, on_gone, NULL, p);
-        if (r < 0)
-                return r;
         r = sd_bus_call_method_async(b->bus, &p->query, "org.freedesktop.DBus",
                                      "/org/freedesktop/DBus", "org.freedesktop.DBus",
                                      "GetConnectionCredentials", on_credentials, p, "s", name);
@@ -161,17 +183,12 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
         if (!sender)
                 return sd_bus_error_set(reterr, SD_BUS_ERROR_ACCESS_DENIED,
                                         "A call without a sender");
-        TAILQ_FOREACH (p, &b->peers, link)
-                if (streq(p->name, sender))
-                        break;
+        p = find_peer(b, sender);
         if (!p) {
                 r = peer_new(b, sender, &p);
                 if (r < 0)
                         return r;
         }
-        if (p->failed)
-                return sd_bus_error_set(reterr, SD_BUS_ERROR_ACCESS_DENIED,
-                                        "The bus does not tell who you are");
         if (p->known) {
                 *ret = p;
                 return 1;

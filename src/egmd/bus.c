@@ -288,6 +288,9 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         r = sd_event_source_set_enabled(b->flush_source, SD_EVENT_OFF);
         if (r < 0)
                 return r;
+        r = bus_peers_watch(b);
+        if (r < 0)
+                return r;
         r = add_objects(b);
         if (r < 0)
                 return log_error_errno(r, "Failed to show the objects on the bus: %m");

@@ -181,11 +181,16 @@ static bool settle_full(Drain *d, const DrainScan *scan) {
 
         d->blockers = mfree(d->blockers);
         d->n_blockers = 0;
+        /* A lease may drain in several regions: forget all before naming any. */
         for (size_t i = 0; i < m->n_regions; i++) {
-                Slice *s, *next;
+                Slice *s;
 
                 TAILQ_FOREACH (s, &m->regions[i]->draining, phase_link)
                         lease_clear_blockers(s->lease);
+        }
+        for (size_t i = 0; i < m->n_regions; i++) {
+                Slice *s, *next;
+
                 for (s = TAILQ_FIRST(&m->regions[i]->draining); s; s = next) {
                         next = TAILQ_NEXT(s, phase_link);
                         if (s->drain_turn > scan->turn)

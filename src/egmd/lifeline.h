@@ -11,7 +11,7 @@
 
 typedef struct Lifeline Lifeline;
 
-#define LIFELINE_BOUND_MAX 64U
+#define LIFELINE_BOUND_MAX 8U /* with all leases out that stays below the unit's LimitNOFILE */
 
 typedef struct LifelineOps {
         /* No copy of the lifetime descriptor is open any more; once. */

@@ -101,6 +101,8 @@ static void on_discovery(Discovery *d, DiscoveryEvent event, const RegionInfo *i
                 break;
         case DISCOVERY_REMOVED:
                 region = manager_find_region(m, info->name);
+                if (region)
+                        region->returning = false;
                 if (region && region->state != REGION_GONE) {
                         log_warning("%s: the device has gone", region->name);
                         region_vanish(region);

@@ -206,6 +206,10 @@ void manager_release(Manager *m, Lease *l, const char *why) {
                 return;
         log_debug("Lease %" PRIu64 ": released: %s", l->id, why);
         l->released = true;
+        /* Nothing brings it back, so the descriptors are not kept for as long as it drains. */
+        l->lifeline = lifeline_free(l->lifeline);
+        l->lifetime_open = false;
+        l->n_bound = 0;
         end_lease(m, l);
         collect_lease(m, l);
 }
@@ -294,7 +298,8 @@ int manager_slice_drained(Manager *m, Slice *s) {
         drain_remove(m->drain, s);
         s->phase = SLICE_SCRUBBING;
         TAILQ_INSERT_TAIL(&region->scrubbing, s, phase_link);
-        lease_clear_blockers(l);
+        if (lease_state(l) != LEASE_DRAINING)
+                lease_clear_blockers(l);
         manager_region_changed(m, region);
         manager_lease_changed(m, l);
         region_scrub_kick(region);

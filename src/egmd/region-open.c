@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -16,7 +17,8 @@
 
 /* The worker's own: nothing in it is shared with the loop while the thread runs. */
 typedef struct RegionOpening {
-        Region *region; /* NULL: nobody waits for the outcome any more */
+        Region *region;
+        atomic_bool cancelled; /* nobody waits for the outcome any more */
         Provider *provider;
         Worker *worker;
         Ranges retired;
@@ -92,6 +94,10 @@ static int open_work(void *userdata) {
         if (r != 0) {
                 provider_close(p);
                 return r < 0 ? r : -EBUSY;
+        }
+        if (atomic_load(&o->cancelled)) {
+                provider_close(p);
+                return -ECANCELED;
         }
         r = provider_probe(p);
         if (r >= 0)
@@ -177,8 +183,12 @@ static void open_done(int error, void *userdata) {
         _cleanup_(region_opening_freep) RegionOpening *o = userdata;
         Region *r = o->region;
 
-        if (!r)
+        if (atomic_load(&o->cancelled)) {
+                r->orphan = NULL;
+                provider_close(o->provider);
+                region_settle(r);
                 return;
+        }
         r->opening = NULL;
         if (error >= 0)
                 error = opened_well(r, o);
@@ -239,8 +249,11 @@ int region_open_start(Region *r, Provider *provider) {
                         .ignore_inaccessible = r->manager->ignore_inaccessible,
         };
         k = worker_start(r->manager->event, r->name, open_work, open_done, o, &o->worker);
-        if (k < 0)
+        if (k < 0) {
+                r->provider = TAKE_PTR(o->provider);
+                retry_later(r);
                 return k;
+        }
         if (r->n_tries == 0)
                 region_set_state(r, REGION_OPENING, "being opened: the kernel clears it");
         r->opening = TAKE_PTR(o);
@@ -253,8 +266,16 @@ void region_open_cancel(Region *r) {
         r->retry = sd_event_source_disable_unref(r->retry);
         if (!r->opening)
                 return;
-        r->opening->region = NULL;
-        if (r->manager->stopping)
-                worker_abandon(r->opening->worker);
-        r->opening = NULL;
+        assert(!r->orphan);
+        atomic_store(&r->opening->cancelled, true);
+        r->orphan = TAKE_PTR(r->opening);
+}
+
+void region_open_abandon(Region *r) {
+        assert(r);
+
+        region_open_cancel(r);
+        if (r->orphan)
+                worker_abandon(r->orphan->worker);
+        r->orphan = NULL;
 }

@@ -8,6 +8,9 @@
 
 /* provider NULL: the real driver's, made from the region's facts. Consumed. */
 int region_open_start(Region *r, Provider *provider);
-/* A worker that sits in the kernel is left alone; what it brings is closed. */
+/* What a worker that sits in the kernel brings is closed, and then region_settle() called: until it has ended nobody may
+ * open the device again. */
 void region_open_cancel(Region *r);
+/* For exit: the worker is left to itself. */
+void region_open_abandon(Region *r);
 void region_set_state(Region *r, RegionState state, const char *reason);

@@ -22,7 +22,7 @@ DEFINE_STRING_TABLE(region_state, RegionState)
 Region *region_free(Region *r) {
         if (!r)
                 return NULL;
-        region_open_cancel(r);
+        region_open_abandon(r);
         region_scrub_stop(r);
         assert(TAILQ_EMPTY(&r->draining));
         assert(TAILQ_EMPTY(&r->scrubbing));
@@ -141,7 +141,7 @@ void region_settle(Region *r) {
 
         assert(r);
 
-        if (r->state != REGION_GONE || r->scrubs)
+        if (r->state != REGION_GONE || r->scrubs || r->orphan)
                 return;
         r->provider = provider_free(r->provider);
         if (!r->returning)
@@ -193,18 +193,23 @@ uint64_t region_largest_free(const Region *r) {
 }
 
 void region_placement(const Region *r, PlacementRegion *ret) {
+        bool scrubbed_whole;
+
         assert(r);
         assert(ret);
 
+        /* Such a driver checks no lengths: a holder could write behind a scrub that is under way. */
+        scrubbed_whole = region_whole_only(r) && r->scrubs;
         *ret = (PlacementRegion){
                         .name = r->name,
                         .gpus = (const char *const *) r->gpus,
                         .node = r->info->node,
                         .socket = r->info->socket,
                         .map = r->map,
-                        .ready = r->state == REGION_READY && r->schedulable,
-                        .why = r->state == REGION_READY ? "switched off for maintenance"
-                                                        : r->reason,
+                        .ready = r->state == REGION_READY && r->schedulable && !scrubbed_whole,
+                        .why = r->state != REGION_READY ? r->reason
+                               : scrubbed_whole         ? "being scrubbed as a whole"
+                                                        : "switched off for maintenance",
                         .whole_only = region_whole_only(r),
         };
 }

@@ -44,6 +44,8 @@ struct Region {
         bool no_open; /* its name says that opening may wipe host memory */
 
         struct RegionOpening *opening; /* the worker's, while one runs */
+        struct RegionOpening *
+                        orphan; /* cancelled, but still in the kernel: until it ends nobody may open */
         sd_event_source *retry;
         unsigned n_tries;
 
