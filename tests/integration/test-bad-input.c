@@ -4,6 +4,7 @@
 
 #include "bed.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -261,16 +262,36 @@ static void no_holders_open(NoHolder *ret) {
                 assert_true(ret[i].fd >= 0);
 }
 
+static unsigned daemon_fds(void) {
+        char path[64];
+        unsigned n = 0;
+        DIR *d;
+
+        /* The answers to these come after the end of what was asked before. */
+        free(bed_snapshot(bus));
+        (void) snprintf(path, sizeof(path), "/proc/%s/fd", getenv("EGM_TEST_DAEMON_PID"));
+        d = opendir(path);
+        assert_non_null(d);
+        while (readdir(d))
+                n++;
+        (void) closedir(d);
+        return n;
+}
+
 static void test_holders(void **state) {
         NoHolder no[N_NO_HOLDERS];
+        unsigned n = daemon_fds();
 
         no_holders_open(no);
         before = bed_snapshot(bus);
+        OPTION_REFUSED("twice", INVALID, 2, "Holder", "h", no[0].fd, "Holder", "h", no[0].fd);
+        OPTION_REFUSED("beside another mistake", INVALID, 2, "Holder", "h", no[0].fd, "X", "b", 1);
         for (size_t i = 0; i < N_NO_HOLDERS; i++) {
                 OPTION_REFUSED(no[i].name, INVALID, 1, "Holder", "h", no[i].fd);
                 (void) close(no[i].fd);
         }
         free(before);
+        assert_int_equal(daemon_fds(), n);
 }
 
 static bool lease_gone(sd_bus *b, const void *arg) {
