@@ -136,12 +136,79 @@ hold_close() {
         [ $? = 143 ]
 }
 
+# ---- the daemon ----
+
+# udev has it started for every region, and it opens them: not under cases that want them.
+egmd_forbid() {
+        systemctl -q mask --runtime egmd.service
+}
+
+egmd_start() {
+        systemctl -q unmask --runtime egmd.service && systemctl start egmd.service
+}
+
+region() { # region NAME PROPERTY
+        egmctl show-region "$1" -p "$2" --value
+}
+
+region_is() { # region_is NAME PROPERTY WANTED
+        [ "$(region "$1" "$2")" = "$3" ]
+}
+
+region_settled() { # region_settled NAME: usable, and all of it clean, lent or bad
+        region_is "$1" State ready && region_is "$1" Dirty 0 && region_is "$1" Scrubbing 0 &&
+                region_is "$1" Draining 0
+}
+
+# A process that has a slice, until vm_stop: fails if that was not zero.
+declare -A vms=()
+vm_start() { # vm_start NAME BYTE OPTION...: of egmctl run
+        vm_start_as "" "$@"
+}
+
+vm_start_as() { # vm_start_as PREFIX NAME BYTE OPTION...: PREFIX makes the command somebody else's
+        local prefix=$1 name=$2 byte=$3
+        shift 3
+        rm -f "/run/vm-$name".*
+        mkfifo "/run/vm-$name.in"
+        # Open for writing too: no end of input.
+        $prefix egmctl run --label="$name" --wait=60 "$@" -- \
+                pretend-vm '{0.fd}' '{0.offset}' '{0.size}' "$byte" \
+                <>"/run/vm-$name.in" >"/run/vm-$name.out" 2>&1 &
+        vms[$name]=$!
+        wait_until 60 vm_filled_or_gone "$name"
+        cat "/run/vm-$name.out"
+        grep -qx filled "/run/vm-$name.out"
+}
+
+vm_filled_or_gone() {
+        grep -qx filled "/run/vm-$1.out" || ! kill -0 "${vms[$1]}"
+}
+
+vm_stop() { # vm_stop NAME: its memory must be as it left it
+        kill -TERM "${vms[$1]}"
+        wait "${vms[$1]}" || {
+                cat "/run/vm-$1.out"
+                return 1
+        }
+        grep -qx intact "/run/vm-$1.out"
+}
+
+vm_slice() { # vm_slice NAME: REGION:OFFSET:SIZE
+        egmctl show-lease -p Slices --value "$(vm_lease "$1")"
+}
+
+vm_lease() {
+        egmctl list-leases --no-legend | awk -v name="$1" '$2 == name { print $1 }'
+}
+
 # Between cases: whatever a case left behind, the next one starts without it.
 cleanup() {
         [ ! -e /sys/module/egmsim ] || sim_hold N
         if systemctl -q is-active egmd.service; then
                 systemctl stop egmd.service
         fi
+        egmd_forbid
         systemctl reset-failed 2>/dev/null
         [ ! -e /sys/module/egmsim ] || {
                 wait_until 60 sim_idle || {
