@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 
 #include "macro.h"
@@ -83,7 +84,7 @@ static int act(const char *what) {
                         (void) sd_notify(false, what + 6);
                         _exit(0);
                 }
-                return 0;
+                return wait(NULL) < 0 ? -errno : 0;
         }
         return -EINVAL;
 }
