@@ -127,11 +127,12 @@ static json_object *lease_ranges(egm_lease_info *lease, range_getter_t get) {
         return TAKE_PTR(a);
 }
 
-static json_object *new_holder(uint32_t pid, const char *command, const char *unit) {
+static json_object *new_holder(uint32_t pid, const char *command, const char *unit,
+                               uint64_t start_time) {
         _cleanup_json_ json_object *o = json_object_new_object();
 
         if (add_number(o, "pid", pid) < 0 || add_string(o, "command", command) < 0 ||
-            add_string(o, "unit", unit) < 0)
+            add_string(o, "unit", unit) < 0 || add_number(o, "start_time", start_time) < 0)
                 return NULL;
         return TAKE_PTR(o);
 }
@@ -139,10 +140,13 @@ static json_object *new_holder(uint32_t pid, const char *command, const char *un
 static json_object *lease_holders(egm_lease_info *lease) {
         _cleanup_json_ json_object *a = json_object_new_array();
         const char *command, *unit;
+        uint64_t start_time;
         uint32_t pid;
 
-        for (size_t i = 0; egm_lease_info_get_held_up_by(lease, i, &pid, &command, &unit) >= 0; i++)
-                if (json_append(a, new_holder(pid, command, unit)) < 0)
+        for (size_t i = 0; egm_lease_info_get_held_up_by(lease, i, &pid, &command, &unit) >= 0 &&
+                           egm_lease_info_get_held_up_by_start_time(lease, i, &start_time) >= 0;
+             i++)
+                if (json_append(a, new_holder(pid, command, unit, start_time)) < 0)
                         return NULL;
         return TAKE_PTR(a);
 }

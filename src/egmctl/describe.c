@@ -177,11 +177,14 @@ static char *lease_ranges(egm_lease_info *lease, range_getter_t get) {
 
 static char *lease_held_up_by(egm_lease_info *lease) {
         const char *command, *unit;
+        uint64_t start_time;
         uint32_t pid;
         Words w = {};
 
-        for (size_t i = 0; egm_lease_info_get_held_up_by(lease, i, &pid, &command, &unit) >= 0; i++)
-                words_add(&w, "%" PRIu32 ":%s:%s", pid, command, unit);
+        for (size_t i = 0; egm_lease_info_get_held_up_by(lease, i, &pid, &command, &unit) >= 0 &&
+                           egm_lease_info_get_held_up_by_start_time(lease, i, &start_time) >= 0;
+             i++)
+                words_add(&w, "%" PRIu32 ":%s:%s:%" PRIu64, pid, command, unit, start_time);
         return words_finish(&w);
 }
 

@@ -137,12 +137,13 @@ static int get_held_up_by(sd_bus *bus, const char *path, const char *interface,
         const Lease *l = userdata;
         int r;
 
-        r = sd_bus_message_open_container(reply, 'a', "(uss)");
+        r = sd_bus_message_open_container(reply, 'a', "(usst)");
         if (r < 0)
                 return r;
         for (size_t i = 0; i < l->n_blockers; i++) {
-                r = sd_bus_message_append(reply, "(uss)", (uint32_t) l->blockers[i].pid,
-                                          l->blockers[i].comm, l->blockers[i].unit);
+                r = sd_bus_message_append(reply, "(usst)", (uint32_t) l->blockers[i].pid,
+                                          l->blockers[i].comm, l->blockers[i].unit,
+                                          l->blockers[i].start_time);
                 if (r < 0)
                         return r;
         }
@@ -253,7 +254,7 @@ const sd_bus_vtable bus_lease_vtable[] = {
                 SD_BUS_PROPERTY("CreatedUSec", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("RetiredRanges", "a(stt)", get_retired, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-                SD_BUS_PROPERTY("HeldUpBy", "a(uss)", get_held_up_by, 0,
+                SD_BUS_PROPERTY("HeldUpBy", "a(usst)", get_held_up_by, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_VTABLE_END,
 };

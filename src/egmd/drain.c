@@ -10,6 +10,13 @@
  * they seem to be done. */
 #define RECHECK_USEC (500 * USEC_PER_MSEC)
 
+/* A process that held something up; the start time tells it from a later one with its pid. */
+typedef struct Culprit {
+        pid_t pid;
+        uint64_t start_time;
+        bool still; /* so did the last look at them */
+} Culprit;
+
 /* One look at /proc: the worker's own while it runs. */
 typedef struct DrainScan {
         Drain *drain; /* NULL: nobody waits for the outcome */
@@ -30,7 +37,7 @@ struct Drain {
         uint64_t turn;   /* of the scan that starts next */
         bool again;      /* a full one is wanted after it */
         sd_event_source *recheck;
-        pid_t *blockers; /* who held something up at the last full scan */
+        Culprit *blockers; /* who held something up at the last full scan */
         size_t n_blockers;
 };
 
@@ -119,17 +126,23 @@ static bool holds_up(Drain *d, const Holder *h, const Slice *s) {
         return h->has_fd && !has_active_lease(d, h, s->region);
 }
 
-static int remember_blocker(Drain *d, pid_t pid) {
-        pid_t *t;
-
+static Culprit *find_blocker(const Drain *d, const Holder *h) {
         for (size_t i = 0; i < d->n_blockers; i++)
-                if (d->blockers[i] == pid)
-                        return 0;
+                if (d->blockers[i].pid == h->pid && d->blockers[i].start_time == h->start_time)
+                        return d->blockers + i;
+        return NULL;
+}
+
+static int remember_blocker(Drain *d, const Holder *h) {
+        Culprit *t;
+
+        if (find_blocker(d, h))
+                return 0;
         t = realloc(d->blockers, (d->n_blockers + 1) * sizeof(*t));
         if (!t)
                 return -ENOMEM;
         d->blockers = t;
-        d->blockers[d->n_blockers++] = pid;
+        t[d->n_blockers++] = (Culprit){.pid = h->pid, .start_time = h->start_time};
         return 0;
 }
 
@@ -143,8 +156,8 @@ static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
                 if (scan->regions[h->device] != s->region || !holds_up(d, h, s))
                         continue;
                 held = true;
-                if (lease_add_blocker(s->lease, h->pid, h->comm, h->unit) < 0 ||
-                    remember_blocker(d, h->pid) < 0)
+                if (lease_add_blocker(s->lease, h->pid, h->start_time, h->comm, h->unit) < 0 ||
+                    remember_blocker(d, h) < 0)
                         (void) log_oom();
         }
         return held;
@@ -205,21 +218,32 @@ static bool settle_full(Drain *d, const DrainScan *scan) {
         return held;
 }
 
-/* After a look at the blockers alone: is anything they held up worth a full scan? */
+/* After a look at the blockers alone: they still hold up all that drains, or a full scan is due. It is as well when only one
+ * of them let go: who is named must be there. Who merely has the pid of one is for the full scan to find. */
 static bool settle_partial(Drain *d, const DrainScan *scan) {
+        for (size_t i = 0; i < d->n_blockers; i++)
+                d->blockers[i].still = false;
         for (size_t i = 0; i < d->manager->n_regions; i++) {
                 Slice *s;
 
                 TAILQ_FOREACH (s, &d->manager->regions[i]->draining, phase_link) {
                         bool held = false;
 
-                        for (size_t k = 0; k < scan->found.n && !held; k++)
-                                held = scan->regions[scan->found.items[k].device] == s->region &&
-                                       holds_up(d, scan->found.items + k, s);
+                        for (size_t k = 0; k < scan->found.n; k++) {
+                                const Holder *h = scan->found.items + k;
+                                Culprit *b = find_blocker(d, h);
+
+                                if (!b || scan->regions[h->device] != s->region ||
+                                    !holds_up(d, h, s))
+                                        continue;
+                                held = b->still = true;
+                        }
                         if (!held)
                                 d->again = true;
                 }
         }
+        for (size_t i = 0; i < d->n_blockers; i++)
+                d->again = d->again || !d->blockers[i].still;
         return !d->again;
 }
 
@@ -289,8 +313,8 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                 s->pids = calloc(d->n_blockers, sizeof(*s->pids));
                 if (!s->pids)
                         return -ENOMEM;
-                memcpy(s->pids, d->blockers, d->n_blockers * sizeof(*s->pids));
-                s->n_pids = d->n_blockers;
+                for (size_t i = 0; i < d->n_blockers; i++)
+                        s->pids[s->n_pids++] = d->blockers[i].pid;
         } else
                 s->turn = d->turn++;
         r = worker_start(m->event, "holders", scan_work, scan_done, s, &s->worker);

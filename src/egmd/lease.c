@@ -138,14 +138,15 @@ void lease_clear_blockers(Lease *l) {
         l->n_blockers = 0;
 }
 
-int lease_add_blocker(Lease *l, pid_t pid, const char *comm, const char *unit) {
+int lease_add_blocker(Lease *l, pid_t pid, uint64_t start_time, const char *comm,
+                      const char *unit) {
         _cleanup_free_ char *c = NULL, *u = NULL;
         Blocker *t;
 
         assert(l);
 
         for (size_t i = 0; i < l->n_blockers; i++)
-                if (l->blockers[i].pid == pid)
+                if (l->blockers[i].pid == pid && l->blockers[i].start_time == start_time)
                         return 0;
         c = strdup(comm ?: "");
         u = strdup(unit ?: "");
@@ -154,6 +155,11 @@ int lease_add_blocker(Lease *l, pid_t pid, const char *comm, const char *unit) {
                 l->blockers = t;
         if (!c || !u || !t)
                 return -ENOMEM;
-        t[l->n_blockers++] = (Blocker){.pid = pid, .comm = TAKE_PTR(c), .unit = TAKE_PTR(u)};
+        t[l->n_blockers++] = (Blocker){
+                        .pid = pid,
+                        .start_time = start_time,
+                        .comm = TAKE_PTR(c),
+                        .unit = TAKE_PTR(u),
+        };
         return 1;
 }

@@ -60,9 +60,11 @@ typedef struct Slice {
 
 typedef TAILQ_HEAD(SliceList, Slice) SliceList;
 
-/* Who still could touch a draining lease. */
+/* Who still could touch a draining lease. The start time (field 22 of /proc/PID/stat) makes it that process and no other
+ * that gets its pid. */
 typedef struct Blocker {
         pid_t pid;
+        uint64_t start_time;
         char *comm;
         char *unit;
 } Blocker;
@@ -110,5 +112,5 @@ bool lease_is_over(const Lease *l);
 bool lease_owns_in(const Lease *l, const void *region);
 
 void lease_clear_blockers(Lease *l);
-/* Adds one, once per pid. */
-int lease_add_blocker(Lease *l, pid_t pid, const char *comm, const char *unit);
+/* Adds one, once per process. */
+int lease_add_blocker(Lease *l, pid_t pid, uint64_t start_time, const char *comm, const char *unit);

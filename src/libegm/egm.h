@@ -188,6 +188,9 @@ int egm_lease_info_get_retired_range(egm_lease_info *l, size_t i, const char **r
 size_t egm_lease_info_count_held_up_by(egm_lease_info *l);
 int egm_lease_info_get_held_up_by(egm_lease_info *l, size_t i, uint32_t *ret_pid,
                                   const char **ret_command, const char **ret_unit);
+/* When that process started (field 22 of /proc/PID/stat): with it, the pid means that process and no
+ * later one. */
+int egm_lease_info_get_held_up_by_start_time(egm_lease_info *l, size_t i, uint64_t *ret);
 
 /* ---- Asking for memory ---- */
 

@@ -31,7 +31,7 @@ static const Property properties[] = {
                 PROPERTY(egm_lease_info, "Unit", "s", unit),
                 PROPERTY(egm_lease_info, "CreatedUSec", "t", created_usec),
                 PROPERTY_TABLE(egm_lease_info, "RetiredRanges", "stt", retired_ranges),
-                PROPERTY_TABLE(egm_lease_info, "HeldUpBy", "uss", held_up_by),
+                PROPERTY_TABLE(egm_lease_info, "HeldUpBy", "usst", held_up_by),
 };
 
 static void lease_info_free(egm_lease_info *l) {
@@ -133,5 +133,13 @@ _public_ int egm_lease_info_get_held_up_by(egm_lease_info *l, size_t i, uint32_t
                 *ret_command = table_string(&l->held_up_by, i, 1);
         if (ret_unit)
                 *ret_unit = table_string(&l->held_up_by, i, 2);
+        return 0;
+}
+
+_public_ int egm_lease_info_get_held_up_by_start_time(egm_lease_info *l, size_t i, uint64_t *ret) {
+        if (!l || !table_has(&l->held_up_by, i))
+                return -EINVAL;
+        if (ret)
+                *ret = table_number(&l->held_up_by, i, 3);
         return 0;
 }

@@ -2,6 +2,7 @@
 
 #include "bed.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <time.h>
 
@@ -225,4 +226,21 @@ Granted bed_acquire(sd_bus *bus, const char *region, uint64_t size, const char *
 
 void bed_close(int *fd) {
         *fd = safe_close(*fd);
+}
+
+uint64_t bed_start_time(pid_t pid) {
+        char path[64], *text, *at;
+        unsigned long long v = 0;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+        if (read_full_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
+                return 0;
+        /* The name may hold anything, but nothing behind it holds a parenthesis. */
+        at = strrchr(text, ')');
+        for (int field = 2; at && field < 22; field++)
+                at = strchr(at + 1, ' ');
+        assert_non_null(at);
+        assert_int_equal(sscanf(at, " %llu", &v), 1);
+        free(text);
+        return v;
 }

@@ -46,3 +46,5 @@ void bed_read_granted(sd_bus_message *reply, Granted *ret);
 /* One slice of that size in a region, further slices and options left out. */
 Granted bed_acquire(sd_bus *bus, const char *region, uint64_t size, const char *lifetime);
 void bed_close(int *fd);
+/* Field 22 of /proc/PID/stat; 0: no such process. */
+uint64_t bed_start_time(pid_t pid);

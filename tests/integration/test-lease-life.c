@@ -121,7 +121,7 @@ static void expect_state(const Granted *g, const char *expected) {
         free(s);
 }
 
-/* HeldUpBy has one entry, with that pid; 0: none. */
+/* HeldUpBy has one entry, that process. */
 typedef struct HeldUp {
         const Granted *lease;
         pid_t pid;
@@ -132,16 +132,17 @@ static bool held_up_by(sd_bus *b, const void *arg) {
         sd_bus_message *m = NULL;
         const char *comm, *unit;
         uint32_t pid = 0, second;
+        uint64_t start = 0, ignored;
         bool only;
 
         if (sd_bus_get_property(b, EGM_BUS_NAME, h->lease->path, EGM_LEASE_INTERFACE, "HeldUpBy",
-                                NULL, &m, "a(uss)") < 0)
+                                NULL, &m, "a(usst)") < 0)
                 return false;
-        assert_true(sd_bus_message_enter_container(m, 'a', "(uss)") > 0);
-        (void) sd_bus_message_read(m, "(uss)", &pid, &comm, &unit);
-        only = sd_bus_message_read(m, "(uss)", &second, &comm, &unit) == 0;
+        assert_true(sd_bus_message_enter_container(m, 'a', "(usst)") > 0);
+        (void) sd_bus_message_read(m, "(usst)", &pid, &comm, &unit, &start);
+        only = sd_bus_message_read(m, "(usst)", &second, &comm, &unit, &ignored) == 0;
         sd_bus_message_unref(m);
-        return only && pid == (uint32_t) h->pid;
+        return only && pid == (uint32_t) h->pid && start == bed_start_time(h->pid);
 }
 
 static void wait_held_up(const Granted *g, pid_t pid) {

@@ -134,7 +134,7 @@ static const Fixture lease_fixtures[] = {
                 {"Unit", "s", "vm1.scope", 0},
                 {"CreatedUSec", "t", NULL, 1234567},
                 {"RetiredRanges", "a(stt)", NULL, 0},
-                {"HeldUpBy", "a(uss)", NULL, 0},
+                {"HeldUpBy", "a(usst)", NULL, 0},
 };
 
 static const Fixture manager_fixtures[] = {
@@ -159,8 +159,9 @@ static int append_table(sd_bus_message *m, const char *signature) {
         if (streq(signature, "a(stt)"))
                 return sd_bus_message_append(m, "a(stt)", 2, "egm4", MIB, 2 * MIB, "egm5",
                                              UINT64_C(0), 4 * MIB);
-        if (streq(signature, "a(uss)"))
-                return sd_bus_message_append(m, "a(uss)", 1, UINT32_C(4711), "qemu", "vm1.scope");
+        if (streq(signature, "a(usst)"))
+                return sd_bus_message_append(m, "a(usst)", 1, UINT32_C(4711), "qemu", "vm1.scope",
+                                             UINT64_C(987654321098));
         if (streq(signature, "a(itttt)"))
                 return sd_bus_message_append(m, "a(itttt)", 2, -1, UINT64_C(10), UINT64_C(5),
                                              UINT64_C(4), UINT64_C(1), 1, UINT64_C(20),

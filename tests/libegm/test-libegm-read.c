@@ -79,7 +79,7 @@ static void test_lease_info(void **state) {
         egm_connection *c = connect_fake();
         egm_lease_info *info = NULL;
         const char *region, *command, *unit;
-        uint64_t offset, size;
+        uint64_t offset, size, start_time;
         uint32_t pid;
 
         assert_int_equal(egm_get_lease_info(c, "7", &info), 0);
@@ -106,7 +106,12 @@ static void test_lease_info(void **state) {
         assert_int_equal(pid, 4711);
         assert_string_equal(command, "qemu");
         assert_string_equal(unit, "vm1.scope");
+        assert_int_equal(egm_lease_info_get_held_up_by_start_time(info, 0, &start_time), 0);
+        assert_int_equal(start_time, 987654321098);
+        assert_int_equal(egm_lease_info_get_held_up_by_start_time(info, 0, NULL), 0);
         assert_int_equal(egm_lease_info_get_held_up_by(info, 1, NULL, NULL, NULL), -EINVAL);
+        assert_int_equal(egm_lease_info_get_held_up_by_start_time(info, 1, &start_time), -EINVAL);
+        assert_int_equal(egm_lease_info_get_held_up_by_start_time(NULL, 0, &start_time), -EINVAL);
         egm_lease_info_unref(info);
         egm_connection_unref(c);
 }

@@ -95,10 +95,14 @@ static void test_owns_in_region(void **state) {
 static void test_blockers_once_per_process(void **state) {
         Lease *l = make(1);
 
-        assert_int_equal(lease_add_blocker(l, 12, "qemu", "a.scope"), 1);
-        assert_int_equal(lease_add_blocker(l, 12, "qemu", "a.scope"), 0);
-        assert_int_equal(lease_add_blocker(l, 13, NULL, NULL), 1);
-        assert_int_equal(l->n_blockers, 2);
+        assert_int_equal(lease_add_blocker(l, 12, 700, "qemu", "a.scope"), 1);
+        assert_int_equal(lease_add_blocker(l, 12, 700, "qemu", "a.scope"), 0);
+        assert_int_equal(lease_add_blocker(l, 13, 700, NULL, NULL), 1);
+        /* A pid that came again is another process. */
+        assert_int_equal(lease_add_blocker(l, 12, 701, "sh", NULL), 1);
+        assert_int_equal(l->n_blockers, 3);
+        assert_int_equal(l->blockers[2].pid, 12);
+        assert_int_equal(l->blockers[2].start_time, 701);
         assert_string_equal(l->blockers[0].comm, "qemu");
         assert_string_equal(l->blockers[1].unit, "");
         lease_clear_blockers(l);
