@@ -270,13 +270,7 @@ static int spawn(Keeper *k) {
         return r;
 }
 
-/* Its last words are heard before its end is. */
 static int reap(Keeper *k) {
-        int r;
-
-        r = keeper_pump(k);
-        if (r < 0)
-                return r;
         if (waitpid(k->pid, &k->status, 0) < 0)
                 return -errno;
         lock(k);
@@ -307,8 +301,13 @@ static int wait_event(Keeper *k, uint64_t timeout_usec, bool for_ready) {
                         return -ETIMEDOUT;
                 if (r > 0 && pfd[1].revents)
                         (void) eventfd_read(k->news_fd, &ignored);
+                /* Its last words are heard before its end is. */
                 if (r > 0 && pfd[0].revents) {
-                        r = reap(k);
+                        r = keeper_pump(k);
+                        if (r >= 0 && for_ready && keeper_is_ready(k))
+                                return 0;
+                        if (r >= 0)
+                                r = reap(k);
                         return r < 0 ? r : 1;
                 }
         }

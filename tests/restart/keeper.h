@@ -28,7 +28,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Keeper *, keeper_free)
 int keeper_setenv(Keeper *k, const char *name, const char *value);
 void keeper_unsetenv(Keeper *k, const char *name);
 
-/* Starts the program. 0: it is ready; 1: it ended before that, see keeper_exit_status(); -ETIMEDOUT: it runs still. */
+/* Starts the program. 0: it got ready (and may have ended since); 1: it ended before that, see keeper_exit_status(); -ETIMEDOUT: it runs still. */
 int keeper_start(Keeper *k, uint64_t timeout_usec);
 /* Until the process ends: 0 and its status as of waitpid(); -ETIMEDOUT; -ECHILD: none runs. ret_status may be NULL. */
 int keeper_wait(Keeper *k, uint64_t timeout_usec, int *ret_status);

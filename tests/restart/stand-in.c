@@ -10,6 +10,8 @@
 
 #include "macro.h"
 
+#define FDS_MAX 1024
+
 static const char *memory_name;
 static int memory_fd = -EBADF;
 
@@ -32,8 +34,10 @@ static int list(void) {
                 free(names[i]);
         }
         free(names);
-        /* Nothing but those came along. */
-        fprintf(stderr, "next %d\n", open("/dev/null", O_RDONLY | O_CLOEXEC));
+        /* What came along with those. */
+        for (int fd = SD_LISTEN_FDS_START + n; fd < FDS_MAX; fd++)
+                if (fcntl(fd, F_GETFD) >= 0)
+                        fprintf(stderr, "%d is open\n", fd);
         return 0;
 }
 
