@@ -11,6 +11,9 @@
 
 /* Firmware's unit. */
 #define UNIT (64 * KIB)
+#define HUGE_PAGE (2 * MIB)
+/* Populating holds the address space's lock all along, and others want it. */
+#define POPULATE_STEP (4 * MIB)
 
 typedef struct SimProvider {
         Provider provider;
@@ -278,6 +281,51 @@ static int sim_driver_offset(const SimRegion *s, uint64_t offset, size_t size, u
         return 0;
 }
 
+/* Huge pages only fit where address and offset are alike. */
+static void *sim_map_aligned(int fd, uint64_t offset, size_t size, int prot) {
+        size_t room_size;
+        char *room, *m;
+
+        if (__builtin_add_overflow(size, HUGE_PAGE, &room_size)) {
+                errno = ENOMEM;
+                return MAP_FAILED;
+        }
+        room = mmap(NULL, room_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (room == MAP_FAILED)
+                return room;
+        m = room + ((offset - (uintptr_t) room) & (HUGE_PAGE - 1));
+        if (mmap(m, size, prot, MAP_SHARED | MAP_FIXED, fd, (off_t) offset) == MAP_FAILED) {
+                int e = errno;
+
+                (void) munmap(room, room_size);
+                errno = e;
+                return MAP_FAILED;
+        }
+        if (m > room)
+                (void) munmap(room, (size_t) (m - room));
+        (void) munmap(m + size, room_size - size - (size_t) (m - room));
+        return m;
+}
+
+/* A driver maps all there is at once, without a fault at each page. Huge pages, where the kernel lets us have them
+ * (/sys/kernel/mm/transparent_hugepage/shmem_enabled), come closest to what that costs. */
+static void *sim_map_memory(int fd, uint64_t offset, size_t size, int prot) {
+        char *m;
+
+        if (size < HUGE_PAGE)
+                return mmap(NULL, size, prot, MAP_SHARED, fd, (off_t) offset);
+        m = sim_map_aligned(fd, offset, size, prot);
+        if (m == MAP_FAILED)
+                return m;
+        (void) madvise(m, size, MADV_HUGEPAGE);
+        /* As if for reading: the kernel then maps small pages many at a time, and shared ones can be written to as
+         * well. What is not populated is so at the first touch, or has nothing behind it. */
+        for (size_t i = 0; i < size; i += POPULATE_STEP)
+                if (madvise(m + i, MIN(POPULATE_STEP, size - i), MADV_POPULATE_READ) < 0)
+                        break;
+        return m;
+}
+
 static void *sim_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
         SimRegion *s = &sim_of(p)->region;
         void *m;
@@ -291,7 +339,7 @@ static void *sim_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
                 errno = -r;
                 return MAP_FAILED;
         }
-        m = mmap(NULL, size, prot, MAP_SHARED, p->fd, (off_t) offset);
+        m = sim_map_memory(p->fd, offset, size, prot);
         if (m == MAP_FAILED)
                 return m;
         r = sim_punch_bad(s, m, offset, size);
