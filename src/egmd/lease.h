@@ -41,6 +41,8 @@ typedef enum SlicePhase {
         SLICE_SCRUBBING, /* reclaimed; some of its bytes are still dirty or being scrubbed */
         SLICE_DONE,
         SLICE_LOST,
+        _SLICE_PHASE_MAX,
+        _SLICE_PHASE_INVALID = -EINVAL,
 } SlicePhase;
 
 typedef struct Lease Lease;
