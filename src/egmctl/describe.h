@@ -2,8 +2,8 @@
 #pragma once
 
 #include <egm.h>
-#include <json-c/json.h>
 
+#include "json-util.h"
 #include "options.h"
 
 /* Regions, leases and the manager as KEY=VALUE lines (D-Bus names) and as JSON (the same in snake_case, raw bytes). */
@@ -37,13 +37,6 @@ json_object *snapshot_to_json(egm_snapshot *s);
 json_object *range_to_json(const char *region, uint64_t offset, uint64_t size);
 /* Frees it. 0, or -ENOMEM (also for NULL). */
 int print_json(json_object *object, JsonMode mode);
-static inline void json_object_putp(json_object **p) {
-        (void) json_object_put(*p);
-}
-#define _cleanup_json_ _cleanup_(json_object_putp)
-/* These take over value, also on failure; NULL, out of memory as well, is -ENOMEM. */
-int json_add(json_object *object, const char *key, json_object *value);
-int json_append(json_object *array, json_object *value);
 
 /* ---- Words for people ---- */
 

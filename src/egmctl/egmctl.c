@@ -22,6 +22,7 @@ static const Verb verbs[] = {
                 {"lease", 0, 0, OPTIONS_ACQUIRE | OPTIONS_PERSISTENT | OPTIONS_PROPERTY, false,
                  verb_lease},
                 {"run", 1, -1, OPTIONS_ACQUIRE, true, verb_run},
+                {"format", 1, 1, OPTIONS_FORMAT, false, verb_format},
                 {"release", 1, -1, 0, false, verb_release},
 };
 
@@ -43,6 +44,7 @@ static const char help_text[] =
                 "  lease                      Acquire a lease; hold it until end of input or a "
                 "signal\n"
                 "  run [--] COMMAND [ARG...]  Run a command with a lease\n"
+                "  format LEASE --for=WHOM    A lease as arguments, XML or JSON of a VMM\n"
                 "  release LEASE...           End leases\n"
                 "\n"
                 "%1$sOptions of lease and run:%3$s\n"
@@ -59,6 +61,22 @@ static const char help_text[] =
                 "     --label=TEXT            Name the lease\n"
                 "     --wait=SECONDS          Wait for memory for so long, or 'infinity'\n"
                 "     --persistent            lease: print it and exit; it ends by release only\n"
+                "\n"
+                "%1$sOptions of format:%3$s\n"
+                "     --for=WHOM              qemu, qemu-nvidia, libvirt, crosvm, "
+                "cloud-hypervisor,\n"
+                "                             kubevirt, kata or json\n"
+                "     --gpu=ADDRESS[=ID]      Only this GPU (default: all of the regions), and its "
+                "name\n"
+                "                             in the VM; may be repeated; 'none'\n"
+                "     --cpus=N                Spread so many virtual CPUs over the nodes\n"
+                "     --fd=N,...              The VMM inherits the slices as these descriptors\n"
+                "     --memmap-type=SLICE:TYPE\n"
+                "                             A slice is normal, spm or reserved memory (QEMU, "
+                "x86)\n"
+                "     --allow-offset          GPUs accept EGM from the middle of a region\n"
+                "     --node-directory=DIR    Read the distances of nodes there\n"
+                "     --one-line              Arguments on one line, quoted for a shell\n"
                 "\n"
                 "%1$sOptions:%3$s\n"
                 "  -h --help                  Show this\n"

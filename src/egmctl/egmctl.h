@@ -27,6 +27,7 @@ int verb_show_region(const Options *o, int n_args, char **args);
 int verb_show_lease(const Options *o, int n_args, char **args);
 int verb_lease(const Options *o, int n_args, char **args);
 int verb_run(const Options *o, int n_args, char **args);
+int verb_format(const Options *o, int n_args, char **args);
 int verb_release(const Options *o, int n_args, char **args);
 int verb_monitor(const Options *o, int n_args, char **args);
 int verb_map(const Options *o, int n_args, char **args);

@@ -27,6 +27,14 @@ enum {
         ARG_PERSISTENT,
         /* OPTIONS_PROPERTY */
         ARG_VALUE,
+        /* OPTIONS_FORMAT, and ARG_GPU */
+        ARG_FOR,
+        ARG_CPUS,
+        ARG_FD,
+        ARG_MEMMAP_TYPE,
+        ARG_ALLOW_OFFSET,
+        ARG_NODE_DIRECTORY,
+        ARG_ONE_LINE,
 };
 
 static const struct option long_options[] = {
@@ -50,6 +58,13 @@ static const struct option long_options[] = {
                 {"persistent", no_argument, NULL, ARG_PERSISTENT},
                 {"property", required_argument, NULL, 'p'},
                 {"value", no_argument, NULL, ARG_VALUE},
+                {"for", required_argument, NULL, ARG_FOR},
+                {"cpus", required_argument, NULL, ARG_CPUS},
+                {"fd", required_argument, NULL, ARG_FD},
+                {"memmap-type", required_argument, NULL, ARG_MEMMAP_TYPE},
+                {"allow-offset", no_argument, NULL, ARG_ALLOW_OFFSET},
+                {"node-directory", required_argument, NULL, ARG_NODE_DIRECTORY},
+                {"one-line", no_argument, NULL, ARG_ONE_LINE},
                 {},
 };
 
@@ -59,6 +74,7 @@ void options_done(Options *o) {
         free(o->slices);
         slice_option_done(&o->single);
         free(o->properties);
+        format_option_done(&o->format);
         *o = (Options){};
 }
 
@@ -69,13 +85,18 @@ static const char *option_name(int c) {
         return "";
 }
 
-static unsigned option_group(int c) {
+/* Which groups have it; 0: it stands anywhere. */
+static unsigned option_groups(int c) {
+        if (c == ARG_GPU)
+                return OPTIONS_ACQUIRE | OPTIONS_FORMAT;
         if (c >= ARG_SLICE && c <= ARG_WAIT)
                 return OPTIONS_ACQUIRE;
         if (c == ARG_PERSISTENT)
                 return OPTIONS_PERSISTENT;
         if (c == 'p' || c == ARG_VALUE)
                 return OPTIONS_PROPERTY;
+        if (c >= ARG_FOR)
+                return OPTIONS_FORMAT;
         return 0;
 }
 
@@ -139,7 +160,7 @@ static int add_property(Options *o, char *name) {
         return 0;
 }
 
-static int set_option(Options *o, int c, char *value, EgmError *reterr) {
+static int set_option(Options *o, unsigned groups, int c, char *value, EgmError *reterr) {
         switch (c) {
         case 'h':
                 o->help = true;
@@ -176,6 +197,8 @@ static int set_option(Options *o, int c, char *value, EgmError *reterr) {
                 o->value = true;
                 return 0;
         default:
+                if (groups & option_groups(c) & OPTIONS_FORMAT)
+                        return format_option_set(&o->format, option_name(c), value, reterr);
                 /* --size, --whole, --region… are the keys of --slice. */
                 o->has_single = true;
                 return slice_option_set(&o->single, option_name(c), value, reterr);
@@ -205,17 +228,17 @@ static int parse(Options *o, int argc, char **argv, unsigned groups, const char 
         optind = 0; /* start over */
         opterr = 0;
         while ((c = getopt_long(argc, argv, letters, long_options, NULL)) >= 0) {
-                unsigned group = option_group(c);
+                unsigned have = option_groups(c);
 
                 if (c == '?' || c == ':')
                         return refuse(c, argv, reterr);
-                if (group != 0 && !(groups & group))
+                if (have != 0 && !(groups & have))
                         return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                              groups == 0 && letters[0] == '+'
                                                              ? "Option '--%s' stands behind a verb"
                                                              : "This verb has no option '--%s'",
                                              option_name(c));
-                r = set_option(o, c, optarg, reterr);
+                r = set_option(o, groups, c, optarg, reterr);
                 if (r < 0)
                         return r;
         }
@@ -252,6 +275,8 @@ int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool 
         r = parse(o, argc, argv, groups, stop ? "+:hjp:" : ":hjp:", ret_n, reterr);
         if (r < 0 || o->help || o->version)
                 return r;
+        if (groups & OPTIONS_FORMAT)
+                return format_option_check(&o->format, reterr);
         r = finish_slices(o, reterr);
         if (r < 0)
                 return r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "format-option.h"
 #include "slice-option.h"
 
 /* The command line. */
@@ -16,6 +17,7 @@ typedef enum OptionGroup {
         OPTIONS_ACQUIRE = 1 << 0,    /* --slice, --size, --label, --wait… */
         OPTIONS_PERSISTENT = 1 << 1, /* --persistent */
         OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
+        OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
 } OptionGroup;
 
 typedef struct Options {
@@ -35,6 +37,8 @@ typedef struct Options {
         char **properties; /* borrowed */
         size_t n_properties;
         bool value;
+
+        FormatOption format;
 } Options;
 
 void options_done(Options *o);

@@ -130,6 +130,7 @@ check 3 '' "no region 'egm9'" map egm9
 check 3 '' "no region '../egm4'" show-region ../egm4
 check 3 '' "no lease 'x y'" show-lease 'x y'
 check 1 'Id=7' "makes no sense" show-lease 8 7
+check 1 '' "not to be used any more: draining" format 7 --for=json
 
 # A line for each change, at once.
 timeout 60 "$egmctl" --bus="$bus" monitor --json=short >"$tmp/monitor.json" &

@@ -46,6 +46,10 @@ check_table <<'END'
 2 |                  | --json= is off, short or pretty        | --json=yaml
 2 |                  | no option '--size'                     | status --size=1G
 2 |                  | stands behind a verb                   | --size=1G lease
+2 |                  | 'format' needs a lease                 | format --for=qemu
+2 |                  | Say for whom                           | format 1
+2 |                  | stands behind a verb                   | --for=qemu format 1
+2 |                  | no option '--one-line'                 | lease --size=1G --one-line
 2 |                  | no option '--persistent'               | run --size=1G --persistent true
 2 |                  | no option '--property'                 | status -p Id
 2 |                  | Placeholder {1.fd}                     | run --size=1G echo '{1.fd}'
@@ -60,6 +64,7 @@ check_table <<'END'
 1 |                  | no-such-bus: No such file              | map
 1 |                  | no-such-bus: No such file              | monitor
 1 |                  | no-such-bus: No such file              | release 1
+1 |                  | no-such-bus: No such file              | format 1 --for=qemu
 1 |                  | no-such-bus: No such file              | lease --size=1G
 1 |                  | no-such-bus: No such file              | run --size=1G -- touch no-such-file
 END
