@@ -22,11 +22,12 @@ ctl() { "$egmctl" --bus="$bus" "$@"; }
 property() { ctl show-region "$1" -p "$2" --value; } # of a region
 lease_property() { ctl show-lease "$1" -p "$2" --value; }
 
-# Every byte is in exactly one state (and the bus says so).
+# Every byte is in exactly one state (and the bus says so). Read at once: a region may get ready between two looks.
 sums() {
         for _r in egm4 egm5 egm6; do
-                [ "$(property $_r Size)" -eq $(($(ctl show-region $_r --value -p Free -p Leased -p Draining -p Dirty \
-                        -p Scrubbing -p Retired | tr '\n' '+')0)) ] || die "$_r: $(ctl show-region $_r)"
+                # shellcheck disable=SC2046 # numbers
+                set -- $(ctl show-region $_r --value -p Size -p Free -p Leased -p Draining -p Dirty -p Scrubbing -p Retired)
+                [ "$1" -eq $(($2 + $3 + $4 + $5 + $6 + $7)) ] || die "$_r: $*"
         done
 }
 all_free() {
