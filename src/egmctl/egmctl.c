@@ -23,7 +23,7 @@ static const Verb verbs[] = {
                  verb_lease},
                 {"run", 1, -1, OPTIONS_ACQUIRE, true, verb_run},
                 {"format", 1, 1, OPTIONS_FORMAT, false, verb_format},
-                {"release", 1, -1, 0, false, verb_release},
+                {"release", 1, -1, OPTIONS_RELEASE, false, verb_release},
 };
 
 static const char help_text[] =
@@ -77,6 +77,12 @@ static const char help_text[] =
                 "     --allow-offset          GPUs accept EGM from the middle of a region\n"
                 "     --node-directory=DIR    Read the distances of nodes there\n"
                 "     --one-line              Arguments on one line, quoted for a shell\n"
+                "\n"
+                "%1$sOptions of release:%3$s\n"
+                "     --wait[=SECONDS]        Wait until the leases are gone\n"
+                "     --kill                  End the processes that hold them up, and wait\n"
+                "     --kill-after=SECONDS    SIGKILL those that SIGTERM does not end (default "
+                "10)\n"
                 "\n"
                 "%1$sOptions:%3$s\n"
                 "  -h --help                  Show this\n"

@@ -22,7 +22,10 @@ enum {
         ARG_ALIGN,
         ARG_RETIRED,
         ARG_LABEL,
-        ARG_WAIT,
+        ARG_WAIT, /* OPTIONS_RELEASE too */
+        /* OPTIONS_RELEASE */
+        ARG_KILL,
+        ARG_KILL_AFTER,
         /* OPTIONS_PERSISTENT */
         ARG_PERSISTENT,
         /* OPTIONS_PROPERTY */
@@ -36,6 +39,8 @@ enum {
         ARG_NODE_DIRECTORY,
         ARG_ONE_LINE,
 };
+
+#define KILL_AFTER_DEFAULT_USEC (10 * USEC_PER_SEC)
 
 static const struct option long_options[] = {
                 {"help", no_argument, NULL, 'h'},
@@ -55,6 +60,8 @@ static const struct option long_options[] = {
                 {"retired", required_argument, NULL, ARG_RETIRED},
                 {"label", required_argument, NULL, ARG_LABEL},
                 {"wait", required_argument, NULL, ARG_WAIT},
+                {"kill", no_argument, NULL, ARG_KILL},
+                {"kill-after", required_argument, NULL, ARG_KILL_AFTER},
                 {"persistent", no_argument, NULL, ARG_PERSISTENT},
                 {"property", required_argument, NULL, 'p'},
                 {"value", no_argument, NULL, ARG_VALUE},
@@ -89,8 +96,12 @@ static const char *option_name(int c) {
 static unsigned option_groups(int c) {
         if (c == ARG_GPU)
                 return OPTIONS_ACQUIRE | OPTIONS_FORMAT;
-        if (c >= ARG_SLICE && c <= ARG_WAIT)
+        if (c == ARG_WAIT)
+                return OPTIONS_ACQUIRE | OPTIONS_RELEASE;
+        if (c >= ARG_SLICE && c < ARG_WAIT)
                 return OPTIONS_ACQUIRE;
+        if (c == ARG_KILL || c == ARG_KILL_AFTER)
+                return OPTIONS_RELEASE;
         if (c == ARG_PERSISTENT)
                 return OPTIONS_PERSISTENT;
         if (c == 'p' || c == ARG_VALUE)
@@ -113,17 +124,19 @@ static int set_json(Options *o, const char *value, EgmError *reterr) {
         return 0;
 }
 
-static int set_wait(Options *o, const char *value, EgmError *reterr) {
+/* NULL, which stands for no value, is as long as it takes. */
+static int set_seconds(uint64_t *ret_usec, int c, const char *value, EgmError *reterr) {
         uint64_t seconds;
 
-        if (streq(value, "infinity")) {
-                o->wait_usec = UINT64_MAX;
+        if (!value || streq(value, "infinity")) {
+                *ret_usec = UINT64_MAX;
                 return 0;
         }
         if (parse_uint64(value, &seconds) < 0 ||
-            __builtin_mul_overflow(seconds, USEC_PER_SEC, &o->wait_usec))
+            __builtin_mul_overflow(seconds, USEC_PER_SEC, ret_usec))
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "--wait= takes seconds or 'infinity', not '%s'", value);
+                                     "--%s= takes seconds or 'infinity', not '%s'", option_name(c),
+                                     value);
         return 0;
 }
 
@@ -189,7 +202,14 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 o->label = value;
                 return 0;
         case ARG_WAIT:
-                return set_wait(o, value, reterr);
+                o->wait = true;
+                return set_seconds(&o->wait_usec, c, value, reterr);
+        case ARG_KILL:
+                o->kill = true;
+                return 0;
+        case ARG_KILL_AFTER:
+                o->has_kill_after = true;
+                return set_seconds(&o->kill_after_usec, c, value, reterr);
         case ARG_PERSISTENT:
                 o->persistent = true;
                 return 0;
@@ -223,11 +243,17 @@ static int refuse(int c, char **argv, EgmError *reterr) {
 
 static int parse(Options *o, int argc, char **argv, unsigned groups, const char *letters,
                  int *ret_n, EgmError *reterr) {
+        struct option options[ELEMENTSOF(long_options)];
         int c, r;
 
+        memcpy(options, long_options, sizeof(options));
+        /* A release has no need to say for how long. */
+        for (struct option *p = options; p->name; p++)
+                if (p->val == ARG_WAIT && (groups & OPTIONS_RELEASE))
+                        p->has_arg = optional_argument;
         optind = 0; /* start over */
         opterr = 0;
-        while ((c = getopt_long(argc, argv, letters, long_options, NULL)) >= 0) {
+        while ((c = getopt_long(argc, argv, letters, options, NULL)) >= 0) {
                 unsigned have = option_groups(c);
 
                 if (c == '?' || c == ':')
@@ -280,6 +306,11 @@ int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool 
         r = finish_slices(o, reterr);
         if (r < 0)
                 return r;
+        if (o->has_kill_after && !o->kill)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--kill-after= goes with --kill");
+        if (!o->has_kill_after)
+                o->kill_after_usec = KILL_AFTER_DEFAULT_USEC;
         if ((groups & OPTIONS_ACQUIRE) && o->n_slices == 0)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "Say how much: --size=, --whole or --slice=");

@@ -18,6 +18,7 @@ typedef enum OptionGroup {
         OPTIONS_PERSISTENT = 1 << 1, /* --persistent */
         OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
         OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
+        OPTIONS_RELEASE = 1 << 4,    /* --kill, --kill-after, --wait */
 } OptionGroup;
 
 typedef struct Options {
@@ -33,6 +34,11 @@ typedef struct Options {
         const char *label;
         uint64_t wait_usec;
         bool persistent;
+
+        bool kill;
+        bool wait; /* given at all: with release it needs no value */
+        bool has_kill_after;
+        uint64_t kill_after_usec;
 
         char **properties; /* borrowed */
         size_t n_properties;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* A program to run with a lease: "expect BYTE" makes sure that every byte of its slices is that, "fill BYTE" makes it so;
- * any number of these, in order. "wait" waits for the end of input, the mapping in place. */
+ * any number of these, in order. "wait" waits for the end of input, the mapping in place. "stubborn" ignores SIGTERM from there
+ * on; "heir" leaves a child behind that has the mapping, once, when SIGTERM comes. */
 
 #include <inttypes.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #include "egm.h"
@@ -62,6 +64,12 @@ static int act(const char *verb, const char *value, const Mapping *m, size_t n) 
         return EXIT_SUCCESS;
 }
 
+static void leave_heir(int sig) {
+        (void) signal(SIGTERM, SIG_DFL);
+        if (fork() != 0)
+                _exit(EXIT_SUCCESS);
+}
+
 int main(int argc, char **argv) {
         _cleanup_(egm_lease_unrefp) egm_lease *l = NULL;
         _cleanup_free_ Mapping *m = NULL;
@@ -81,7 +89,11 @@ int main(int argc, char **argv) {
                         (void) fflush(stdout);
                         while (read(STDIN_FILENO, &byte, 1) > 0)
                                 ;
-                } else if (i + 1 == argc)
+                } else if (streq(argv[i], "stubborn"))
+                        (void) signal(SIGTERM, SIG_IGN);
+                else if (streq(argv[i], "heir"))
+                        (void) signal(SIGTERM, leave_heir);
+                else if (i + 1 == argc)
                         return 2;
                 else {
                         r = act(argv[i], argv[i + 1], m, egm_lease_count_slices(l));

@@ -43,6 +43,12 @@ check_table <<'END'
 2 |                  | avoid or include                       | lease --size=1G --retired=no
 2 |                  | is not a number                        | lease --size=1G --node=all
 2 |                  | --wait= takes seconds                  | lease --size=1G --wait=1m
+2 |                  | --wait= takes seconds                  | release --wait=1m 1
+2 |                  | --kill-after= takes seconds            | release --kill --kill-after=1m 1
+2 |                  | --kill-after= goes with --kill         | release --kill-after=1 1
+2 |                  | 'release' needs a lease                | release --wait
+2 |                  | no option '--kill'                     | status --kill
+2 |                  | no option '--size'                     | release --size=1G 1
 2 |                  | --json= is off, short or pretty        | --json=yaml
 2 |                  | no option '--size'                     | status --size=1G
 2 |                  | stands behind a verb                   | --size=1G lease
