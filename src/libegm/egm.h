@@ -45,6 +45,7 @@ typedef struct egm_pending egm_pending;
 typedef struct egm_lease egm_lease;
 typedef struct egm_watch egm_watch;
 typedef struct egm_event egm_event;
+typedef struct egm_inject egm_inject;
 
 /* ---- Connection ---- */
 
@@ -286,6 +287,70 @@ int egm_bind(egm_connection *c, const char *id, int pidfd);
 /* The descriptors again, after the launcher restarted. */
 int egm_reopen(egm_connection *c, const char *id, egm_lease **ret);
 
+/* ---- Giving a lease to a program that opens its memory by path ---- */
+
+/* Answers the program's open of a path with the leased descriptor, and its question for retired pages with those of the
+ * slice. It works by a seccomp filter, installed in the child between fork() and execve(), that shows these calls to the
+ * launcher:
+ *
+ *     child                                            launcher
+ *                                                      egm_inject_new(), _set_…()
+ *     fd = egm_inject_install(inject);                 fork()
+ *     hand fd over (SCM_RIGHTS), close it, execve()    egm_inject_set_listener(inject, fd)
+ *     open("/run/egm/lease-7/slice-0", O_RDWR)         poll egm_inject_get_fd(), egm_inject_dispatch()
+ *
+ * Everything the child forks or starts is shown as well. The launcher must go on answering for as long as one of them
+ * lives: once nobody can answer, the calls that the filter names fail with ENOSYS. These are opens with O_RDWR, openat2(), and
+ * what is done with the leased descriptors' own numbers (mmap, dup, lseek, ftruncate, fallocate, the ioctl for retired
+ * pages); memory that is mapped stays mapped. The launcher must be allowed to trace the program, like a debugger.
+ *
+ * Mappings of the descriptor are held to the slice: others, and private ones, fail with EINVAL. While it moves one
+ * (egm_inject_set_shift()), dispatch traces the mapping thread for a moment: no other thread of the launcher may wait for
+ * any child (waitpid(-1)) during dispatch.
+ *
+ * Needs Linux 5.14; x86-64 or arm64. */
+
+/* For all slices of a lease whose descriptors were not taken; keeps copies, also of the lifetime descriptor: the lease does
+ * not end by itself before the object is gone. -ENODATA: from the environment, so that retired pages are not known.
+ * -EMFILE: RLIMIT_NOFILE is too low. -EOPNOTSUPP: not on this kernel, not on this kind of machine. */
+int egm_inject_new(egm_lease *l, egm_inject **ret);
+egm_inject *egm_inject_ref(egm_inject *i);
+/* The last one closes the listener: see above. */
+egm_inject *egm_inject_unref(egm_inject *i);
+
+/* The path that stands for a slice; it need not exist. An absolute one without empty, "." or ".." parts. Default
+ * "/run/egm/lease-ID/slice-N", in a directory that does not exist, so that nothing can be created there by mistake.
+ * -EEXIST: another slice has it. These three are set before the filter is installed; -EBUSY: too late. */
+int egm_inject_set_path(egm_inject *i, size_t slice, const char *path);
+const char *egm_inject_get_path(egm_inject *i, size_t slice);
+/* 0, the default: the program maps [offset, offset + size) of the descriptor, as egm_lease_get_slice() says. 1: it knows of
+ * no offset, and maps [0, size), which is moved there. It must not pass the descriptor on to others then, like vhost-user
+ * does: they would not know. */
+int egm_inject_set_shift(egm_inject *i, size_t slice, int shift);
+/* 1: do not look at opens with O_CLOEXEC. That is right for QEMU, which opens its RAM without and everything else with it:
+ * nothing is left then that a running QEMU would miss the launcher for. Default 0. */
+int egm_inject_set_narrow(egm_inject *i, int narrow);
+
+/* In the child, last before execve(); nothing but system calls. Sets no_new_privs unless the child has CAP_SYS_ADMIN (set-user-ID
+ * programs stay what they are then). Returns the listener, which is close-on-exec. -EBUSY: a filter with a listener is there
+ * already; there can be only one. */
+int egm_inject_install(egm_inject *i);
+/* For who installs it otherwise: the program for SECCOMP_SET_MODE_FILTER, with SECCOMP_FILTER_FLAG_NEW_LISTENER and, if the
+ * kernel has it, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. It belongs to the object, and changes when that is changed. */
+struct sock_filter;
+int egm_inject_get_filter(egm_inject *i, const struct sock_filter **ret, size_t *ret_n);
+
+/* The descriptor that the child got, in the launcher. It becomes the object's. -EBADF: it is no listener. */
+int egm_inject_set_listener(egm_inject *i, int fd);
+/* To poll for POLLIN. */
+int egm_inject_get_fd(egm_inject *i);
+/* Answers one call, if one waits. Returns whether there was one. -EPIPE: there is nobody left to ask. */
+int egm_inject_dispatch(egm_inject *i);
+/* A sentence about what that call did wrong, or NULL. Valid until the next dispatch. */
+const char *egm_inject_get_message(egm_inject *i);
+/* How often a slice's descriptor was handed out. */
+int egm_inject_count_opens(egm_inject *i, size_t slice);
+
 /* ---- Watching ---- */
 
 enum {
@@ -334,6 +399,7 @@ EGM_DEFINE_UNREFP(egm_request)
 EGM_DEFINE_UNREFP(egm_pending)
 EGM_DEFINE_UNREFP(egm_lease)
 EGM_DEFINE_UNREFP(egm_watch)
+EGM_DEFINE_UNREFP(egm_inject)
 #undef EGM_DEFINE_UNREFP
 
 #ifdef __cplusplus
