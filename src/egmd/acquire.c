@@ -7,6 +7,7 @@
 #include "log.h"
 #include "manager.h"
 #include "pidfd.h"
+#include "records.h"
 #include "region-scrub.h"
 #include "size.h"
 
@@ -128,6 +129,13 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
                 }
                 l->n_bound = lifeline_bound(l->lifeline);
         }
+        /* From here on it outlives us; if nobody ever hears of it, its lifetime has ended by then. */
+        r = record_lease(m, l);
+        if (r < 0) {
+                *ret_fd = safe_close(*ret_fd);
+                l->lifeline = lifeline_free(l->lifeline);
+                return r;
+        }
         *ret = TAKE_PTR(l);
         return 0;
 }
@@ -146,6 +154,9 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
         placed = calloc(q->n_slices, sizeof(*placed));
         if (!placed)
                 return -ENOMEM;
+        r = record_lease_number(m, id);
+        if (r < 0)
+                return r;
         r = placement_take(q->slices, q->n_slices, regions, n, id, placed, reterr);
         if (r < 0)
                 return r;
@@ -158,6 +169,7 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                 r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                   "Holder: not the pidfd of a process that can be seen from here");
         if (r < 0) {
+                forget_lease(m, id);
                 cancel_slices(m, id, placed, q->n_slices);
                 return r;
         }

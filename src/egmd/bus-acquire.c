@@ -76,7 +76,7 @@ static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd
         r = send_lease(p->message, l, lifetime_fd);
         if (r < 0) {
                 (void) log_warning_errno(r, "Failed to hand lease %" PRIu64 " over: %m", l->id);
-                manager_release(p->bus->manager, l, "it could not be handed over");
+                (void) manager_release(p->bus->manager, l, "it could not be handed over");
                 (void) sd_bus_reply_method_errno(p->message, r, NULL);
         }
 }

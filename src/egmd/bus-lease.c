@@ -20,7 +20,7 @@ int bus_lease_find(sd_bus *bus, const char *path, const char *interface, void *u
         if (*p != '/' || p[1] == '0' || parse_uint64(p + 1, &id) < 0)
                 return 0;
         l = manager_find_lease(b->manager, id);
-        if (!l)
+        if (!l || l->hidden)
                 return 0;
         *ret = l;
         return 1;
@@ -37,8 +37,11 @@ int bus_lease_enumerate(sd_bus *bus, const char *prefix, void *userdata, char **
         if (!list)
                 return -ENOMEM;
         RB_FOREACH (l, LeaseTree, &m->leases) {
-                int r = bus_lease_path(l, list + n);
+                int r;
 
+                if (l->hidden)
+                        continue;
+                r = bus_lease_path(l, list + n);
                 if (r < 0) {
                         for (size_t k = 0; k < n; k++)
                                 free(list[k]);
@@ -184,7 +187,11 @@ static int method_release(sd_bus_message *m, void *userdata, sd_bus_error *reter
                                   lease_state_to_string(lease_state(l)));
                 return bus_refuse(reterr, r, &e);
         }
-        manager_release(l->manager, l, "by its owner");
+        r = manager_release(l->manager, l, "by its owner");
+        if (r < 0)
+                return sd_bus_error_set_errnof(
+                                reterr, r, "Failed to write down the end of lease %" PRIu64 ": %s",
+                                l->id, strerror(-r));
         return sd_bus_reply_method_return(m, NULL);
 }
 

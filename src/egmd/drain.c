@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "drain.h"
+#include "fd-store.h"
 #include "holders.h"
 #include "lifeline.h"
 #include "log.h"
@@ -28,6 +29,7 @@ typedef struct DrainScan {
         pid_t *pids; /* NULL: everybody */
         size_t n_pids;
         bool ignore_inaccessible;
+        dev_t pipe_dev;
         HolderList found;
 } DrainScan;
 
@@ -81,8 +83,9 @@ static int scan_work(void *userdata) {
                         .n_devices = s->n,
                         .pids = s->pids,
                         .n_pids = s->n_pids,
-                        .skip_init_fds = true,
+                        .store = fd_store_manager(),
                         .want_pipes = true,
+                        .pipe_dev = s->pipe_dev,
                         .ignore_inaccessible = s->ignore_inaccessible,
         };
 
@@ -290,7 +293,11 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
         s = malloc(sizeof(*s));
         if (!s)
                 return -ENOMEM;
-        *s = (DrainScan){.drain = d, .ignore_inaccessible = m->ignore_inaccessible};
+        *s = (DrainScan){
+                        .drain = d,
+                        .ignore_inaccessible = m->ignore_inaccessible,
+                        .pipe_dev = m->state ? state_dev(m->state) : 0,
+        };
         s->devices = calloc(m->n_regions + 1, sizeof(*s->devices));
         s->regions = calloc(m->n_regions + 1, sizeof(*s->regions));
         if (!s->devices || !s->regions)

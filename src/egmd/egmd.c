@@ -9,6 +9,7 @@
 #include "bus.h"
 #include "log.h"
 #include "manager.h"
+#include "restore.h"
 #include "sigbus.h"
 #include "sim-config.h"
 #include "size.h"
@@ -126,7 +127,16 @@ static int add_simulated(Manager *m) {
         return 0;
 }
 
+/* The service manager may give several, colon-separated; ours is the first. */
+static char *runtime_directory(void) {
+        const char *e = getenv("RUNTIME_DIRECTORY");
+
+        return e && *e ? strndup(e, strcspn(e, ":")) : NULL;
+}
+
 static int run(sd_event *event) {
+        _cleanup_restore_ Restore restore = {};
+        _cleanup_free_ char *directory = NULL;
         _cleanup_(manager_freep) Manager *m = NULL;
         _cleanup_(bus_freep) Bus *b = NULL;
         int r;
@@ -137,7 +147,14 @@ static int run(sd_event *event) {
         r = bus_new(m, arg_bus, &b);
         if (r < 0)
                 return r;
+        directory = runtime_directory();
+        r = restore_begin(m, directory, &restore);
+        if (r < 0)
+                return r;
         r = arg_simulate ? add_simulated(m) : manager_start_discovery(m);
+        if (r < 0)
+                return r;
+        r = restore_end(m);
         if (r < 0)
                 return r;
         r = bus_start(b);
@@ -146,7 +163,11 @@ static int run(sd_event *event) {
         (void) sd_notifyf(false, "READY=1\nSTATUS=%zu regions", m->n_regions);
         log_info("egmd " EGMD_VERSION " is up, %zu regions", m->n_regions);
         r = sd_event_loop(event);
-        (void) sd_notifyf(false, "STOPPING=1\nSTATUS=Leaving with %u leases out", m->n_leases);
+        (void) sd_notifyf(false, "STOPPING=1\nSTATUS=%u leases remain with their holders",
+                          m->n_leases);
+        if (m->n_leases > 0)
+                log_notice("%u leases remain; their holders keep them, and so does the next start",
+                           m->n_leases);
         m->stopping = true;
         bus_stop(b);
         return r;

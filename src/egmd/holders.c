@@ -129,6 +129,8 @@ static int holder_update(Holder *h, const ProcLook *look, const ProcFound *f, co
 
         h->uid = uid;
         h->has_fd = h->has_fd || f->has_fd;
+        if (f->has_fd)
+                h->fd = f->fd;
         h->maps = h->maps || f->maps;
         RANGES_FOREACH (i, &f->mapped) {
                 r = ranges_add(&h->mapped, i->offset, i->size);
@@ -190,7 +192,7 @@ static int scan_process(Scan *s, Process *p, ProcStat *stat, bool is_new) {
         if (has_ended(stat))
                 return -ESRCH;
         p->pass = s->pass;
-        r = proc_look_devices(s->look, stat, p->pid != 1 || !s->args->skip_init_fds);
+        r = proc_look_devices(s->look, stat, p->pid != s->args->store);
         if (r < 0)
                 return r;
         if (r > 0)

@@ -31,10 +31,11 @@ typedef struct Holder {
         char *comm;
         char *unit;  /* systemd unit from its cgroup, or NULL */
         bool has_fd; /* a descriptor of the device is open in it */
+        int fd;      /* its number in that process, as last seen; while has_fd */
         bool maps;
         Ranges mapped; /* what it maps, in bytes of the region; private maps count as everything */
-        ino_t *pipes; /* inodes of the pipes it has open, sorted: lifetime descriptors among them. Only
-                       * those of pipe(2): anybody can give a FIFO of his own the number he likes. */
+        ino_t *pipes; /* inodes of the pipes it has open, sorted: lifetime descriptors among them. Only those of one
+                       * file system: on his own, anybody can give a FIFO the number he likes. */
         size_t n_pipes;
 } Holder;
 
@@ -52,9 +53,10 @@ typedef struct HolderScan {
         size_t n_devices;
         const pid_t *pids; /* only these; NULL: every process */
         size_t n_pids;
-        pid_t self;         /* left out: ourselves (0: getpid()) */
-        bool skip_init_fds; /* pid 1's descriptors don't count: the service manager's descriptor store */
+        pid_t self; /* left out: ourselves (0: getpid()) */
+        pid_t store; /* its descriptors don't count: the service manager, which stores them for us; 0: nobody */
         bool want_pipes;
+        dev_t pipe_dev;           /* of FIFOs on this file system; 0: those of pipe(2) */
         bool ignore_inaccessible; /* processes that we may not look at don't count: for simulations */
 } HolderScan;
 

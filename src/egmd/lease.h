@@ -74,6 +74,8 @@ typedef struct Blocker {
 struct Lease {
         struct Manager *manager; /* for the manager's callbacks; nothing on this floor looks inside */
         uint64_t id;             /* never used twice */
+        bool unclaimed; /* nobody's: what a restart found unaccounted for; never recorded */
+        bool hidden;    /* the same, as long as nobody is known to use it: not shown */
         char *label;
         LeaseLifetime lifetime;
         uid_t owner_uid;

@@ -13,6 +13,7 @@ typedef struct Bound {
         sd_event_source *source;
         int pidfd;
         pid_t pid;
+        uint64_t start_time; /* 0: not known */
 } Bound;
 
 struct Lifeline {
@@ -107,19 +108,23 @@ int lifeline_adopt(sd_event *event, const LifelineOps *ops, void *userdata, int 
 
 int lifeline_new(sd_event *event, const LifelineOps *ops, void *userdata, Lifeline **ret,
                  int *ret_fd) {
-        _cleanup_close_ int rfd = -EBADF, wfd = -EBADF;
+        _cleanup_(lifeline_freep) Lifeline *l = NULL;
+        _cleanup_close_ int wfd = -EBADF;
         int fds[2], r;
 
+        assert(ret);
         assert(ret_fd);
 
         if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
                 return -errno;
-        rfd = fds[0];
         wfd = fds[1];
-        r = lifeline_adopt(event, ops, userdata, TAKE_FD(rfd), ret);
+        r = lifeline_adopt(event, ops, userdata, fds[0], &l);
         if (r < 0)
                 return r;
-        *ret_fd = TAKE_FD(wfd);
+        r = lifeline_reopen(l, ret_fd);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(l);
         return 0;
 }
 
@@ -132,7 +137,8 @@ int lifeline_reopen(Lifeline *l, int *ret_fd) {
         assert(ret_fd);
 
         (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", l->fd);
-        fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+        /* For reading too: so its holder sees no difference while nobody is at our end. */
+        fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0)
                 return -errno;
         if (l->closed) {
@@ -144,19 +150,32 @@ int lifeline_reopen(Lifeline *l, int *ret_fd) {
         return 0;
 }
 
+static void drop_bound(Lifeline *l, unsigned i) {
+        bound_free(l->bound[i]);
+        l->bound[i] = l->bound[--l->n_bound];
+}
+
 static int on_exit_of_bound(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Bound *b = userdata;
         Lifeline *l = b->lifeline;
         pid_t pid = b->pid;
+        unsigned i = 0;
 
-        for (unsigned i = 0; i < l->n_bound; i++)
-                if (l->bound[i] == b) {
-                        l->bound[i] = l->bound[--l->n_bound];
-                        break;
-                }
-        bound_free(b);
+        while (l->bound[i] != b)
+                i++;
+        drop_bound(l, i);
         l->ops->unbound(l, pid, l->userdata);
         return 0;
+}
+
+void lifeline_unbind(Lifeline *l, pid_t pid) {
+        assert(l);
+
+        for (unsigned i = 0; i < l->n_bound; i++)
+                if (l->bound[i]->pid == pid) {
+                        drop_bound(l, i);
+                        return;
+                }
 }
 
 int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
@@ -188,6 +207,9 @@ int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
         *b = (Bound){.lifeline = l, .pid = pid, .pidfd = fd_copy(pidfd)};
         if (b->pidfd < 0)
                 return b->pidfd;
+        /* Not known where /proc hides it from us. */
+        if (pidfd_get_start_time(pidfd, &b->start_time) < 0)
+                b->start_time = 0;
         r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN, on_exit_of_bound, b);
         if (r < 0)
                 return r;
@@ -208,6 +230,11 @@ pid_t lifeline_pid(const Lifeline *l, unsigned i) {
 int lifeline_pidfd(const Lifeline *l, unsigned i) {
         assert(i < l->n_bound);
         return l->bound[i]->pidfd;
+}
+
+uint64_t lifeline_start_time(const Lifeline *l, unsigned i) {
+        assert(i < l->n_bound);
+        return l->bound[i]->start_time;
 }
 
 int lifeline_fd(const Lifeline *l) {

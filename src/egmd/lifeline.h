@@ -20,10 +20,10 @@ typedef struct LifelineOps {
         void (*unbound)(Lifeline *l, pid_t pid, void *userdata);
 } LifelineOps;
 
-/* Makes the pipe; *ret_fd is the holder's end (close-on-exec, the caller's). */
+/* Makes a pipe; *ret_fd is the holder's end (close-on-exec, the caller's), opened for reading and writing. */
 int lifeline_new(sd_event *event, const LifelineOps *ops, void *userdata, Lifeline **ret,
                  int *ret_fd);
-/* The same around a read end from before a restart; consumes fd, also on failure. */
+/* The same around a read end that there is already; consumes fd, also on failure. */
 int lifeline_adopt(sd_event *event, const LifelineOps *ops, void *userdata, int fd, Lifeline **ret);
 Lifeline *lifeline_free(Lifeline *l);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Lifeline *, lifeline_free)
@@ -39,6 +39,10 @@ unsigned lifeline_bound(const Lifeline *l);
 /* The i-th bound process. */
 pid_t lifeline_pid(const Lifeline *l, unsigned i);
 int lifeline_pidfd(const Lifeline *l, unsigned i);
+/* Field 22 of its /proc/PID/stat; 0: not known. */
+uint64_t lifeline_start_time(const Lifeline *l, unsigned i);
+/* Takes the process back off, without a word. */
+void lifeline_unbind(Lifeline *l, pid_t pid);
 /* The read end (borrowed), and the pipe's inode: how /proc shows who has the other end. */
 int lifeline_fd(const Lifeline *l);
 ino_t lifeline_inode(const Lifeline *l);

@@ -7,6 +7,7 @@
 #include "lifeline.h"
 #include "log.h"
 #include "manager.h"
+#include "records.h"
 #include "region-scrub.h"
 
 /* No kernel tells of new retired pages. */
@@ -71,7 +72,8 @@ static void free_lease(Manager *m, Lease *l) {
         for (size_t i = 0; i < l->n_slices; i++)
                 unlink_slice(m, l->slices + i);
         RB_REMOVE(LeaseTree, &m->leases, l);
-        m->n_leases--;
+        if (!l->hidden)
+                m->n_leases--;
         l->lifeline = lifeline_free(l->lifeline);
         lease_free(l);
 }
@@ -102,8 +104,16 @@ Manager *manager_free(Manager *m) {
         free(m->unsupported);
         topology_free(m->topology);
         m->poll_source = sd_event_source_disable_unref(m->poll_source);
+        state_free(m->state);
         sd_event_unref(m->event);
         return mfree(m);
+}
+
+void manager_set_state(Manager *m, State *state) {
+        assert(m);
+        assert(!m->state);
+
+        m->state = state;
 }
 
 void manager_set_observer(Manager *m, const ManagerObserver *observer, void *userdata) {
@@ -146,6 +156,19 @@ int manager_lifeline_new(Manager *m, Lease *l, int *ret_fd) {
         assert(!l->lifeline);
 
         l->manager = m;
+        if (m->state) {
+                _cleanup_close_ int holder_fd = -EBADF;
+                int fd;
+
+                r = state_make_lifetime(m->state, l->id, &fd, &holder_fd);
+                if (r < 0)
+                        return r;
+                r = manager_lifeline_adopt(m, l, fd);
+                if (r < 0)
+                        return r;
+                *ret_fd = TAKE_FD(holder_fd);
+                return 0;
+        }
         r = lifeline_new(m->event, &lifeline_ops, l, &l->lifeline, ret_fd);
         if (r < 0)
                 return r;
@@ -153,11 +176,31 @@ int manager_lifeline_new(Manager *m, Lease *l, int *ret_fd) {
         return 0;
 }
 
+int manager_lifeline_adopt(Manager *m, Lease *l, int fd) {
+        int r;
+
+        assert(!l->lifeline);
+
+        l->manager = m;
+        r = lifeline_adopt(m->event, &lifeline_ops, l, fd, &l->lifeline);
+        if (r < 0)
+                return r;
+        /* Where nobody has it open, the event loop tells so. */
+        l->lifetime_open = true;
+        return 0;
+}
+
+void manager_insert_lease(Manager *m, Lease *l) {
+        l->manager = m;
+        RB_INSERT(LeaseTree, &m->leases, l);
+        if (!l->hidden)
+                m->n_leases++;
+}
+
 void manager_add_lease(Manager *m, Lease *l) {
         assert(l->lifeline);
 
-        RB_INSERT(LeaseTree, &m->leases, l);
-        m->n_leases++;
+        manager_insert_lease(m, l);
         m->counters.granted++;
         for (size_t i = 0; i < l->n_slices; i++)
                 manager_region_changed(m, l->slices[i].region);
@@ -192,18 +235,17 @@ static void collect_lease(Manager *m, Lease *l) {
         if (!lease_is_over(l))
                 return;
         log_debug("Lease %" PRIu64 " is over", l->id);
-        m->counters.ended++;
-        if (m->observer)
-                m->observer->lease_removed(l, m->observer_userdata);
+        if (!l->unclaimed)
+                forget_lease(m, l->id);
+        if (!l->hidden) {
+                m->counters.ended++;
+                if (m->observer)
+                        m->observer->lease_removed(l, m->observer_userdata);
+        }
         free_lease(m, l);
 }
 
-void manager_release(Manager *m, Lease *l, const char *why) {
-        assert(m);
-        assert(l);
-
-        if (l->released)
-                return;
+static void let_go(Manager *m, Lease *l, const char *why) {
         log_debug("Lease %" PRIu64 ": released: %s", l->id, why);
         l->released = true;
         /* Nothing brings it back, so the descriptors are not kept for as long as it drains. */
@@ -214,16 +256,36 @@ void manager_release(Manager *m, Lease *l, const char *why) {
         collect_lease(m, l);
 }
 
+int manager_release(Manager *m, Lease *l, const char *why) {
+        int r;
+
+        assert(m);
+        assert(l);
+
+        if (l->released)
+                return 0;
+        l->released = true;
+        r = record_lease(m, l);
+        if (r < 0) {
+                l->released = false;
+                return r;
+        }
+        let_go(m, l, why);
+        return 0;
+}
+
 void manager_check_lease(Manager *m, Lease *l) {
         if (lease_is_kept(l))
                 return;
         if (!l->released)
-                manager_release(m, l, "nothing keeps it any more");
+                /* Not written down: whoever comes after us will find nothing that keeps it, as we did. */
+                let_go(m, l, "nothing keeps it any more");
         else
                 collect_lease(m, l);
 }
 
 int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
+        pid_t pid;
         int r;
 
         assert(m);
@@ -233,7 +295,7 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
                 return egm_error_set(reterr, EGM_ERROR_DRAINING,
                                      "Lease %" PRIu64 " has ended and is %s", l->id,
                                      lease_state_to_string(lease_state(l)));
-        r = lifeline_bind(l->lifeline, pidfd, NULL);
+        r = lifeline_bind(l->lifeline, pidfd, &pid);
         if (r == -ESRCH)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
         if (r == -EBADF || r == -EREMOTE)
@@ -243,8 +305,13 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
                                      "Lease %" PRIu64 " is bound to %u processes; the limit is %u",
                                      l->id, l->n_bound, LIFELINE_BOUND_MAX);
-        if (r < 0)
+        if (r <= 0)
                 return r;
+        r = record_lease(m, l);
+        if (r < 0) {
+                lifeline_unbind(l->lifeline, pid);
+                return r;
+        }
         l->n_bound = lifeline_bound(l->lifeline);
         free(l->holder_unit);
         if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit) < 0)
@@ -279,7 +346,12 @@ int manager_slice_drained(Manager *m, Slice *s) {
 
         assert(s->phase == SLICE_DRAINING);
 
-        r = ranges_add(&s->unclean, s->offset, s->size);
+        /* Once its bytes can be somebody else's, no record may say that they are this lease's. The other way round
+         * does no harm: bytes that no record claims are looked after by whoever comes after us. */
+        s->phase = SLICE_SCRUBBING;
+        r = record_lease(m, l);
+        if (r >= 0)
+                r = ranges_add(&s->unclean, s->offset, s->size);
         /* The scrubber passes over retired pages. */
         RANGES_FOREACH (i, &region->retired)
                 if (r >= 0)
@@ -293,10 +365,10 @@ int manager_slice_drained(Manager *m, Slice *s) {
                 (void) log_error_errno(r, "Lease %" PRIu64 ": failed to reclaim %s: %m", l->id,
                                        s->region_name);
                 ranges_done(&s->unclean);
+                s->phase = SLICE_DRAINING;
                 return r;
         }
         drain_remove(m->drain, s);
-        s->phase = SLICE_SCRUBBING;
         TAILQ_INSERT_TAIL(&region->scrubbing, s, phase_link);
         if (lease_state(l) != LEASE_DRAINING)
                 lease_clear_blockers(l);
@@ -350,8 +422,10 @@ void manager_region_lost(Manager *m, Region *region) {
                 }
                 if (!hit)
                         continue;
-                log_warning("Lease %" PRIu64 " (%s): %s is gone, and its memory with it", l->id,
-                            l->label, region->name);
+                if (!l->hidden)
+                        log_warning("Lease %" PRIu64 " (%s): %s is gone, and its memory with it",
+                                    l->id, l->label, region->name);
+                (void) record_lease(m, l); /* without it, the device tells the same again */
                 manager_lease_changed(m, l);
                 collect_lease(m, l);
         }
@@ -364,12 +438,27 @@ void manager_region_changed(Manager *m, Region *r) {
                 m->observer->region_changed(r, m->observer_userdata);
 }
 
-void manager_lease_changed(Manager *m, Lease *l) {
+/* Somebody uses what no record accounts for: the operator shall see who. */
+static void reveal_lease(Manager *m, Lease *l) {
+        log_warning("Memory is in use that belongs to no lease that is known; it is kept as lease "
+                    "%" PRIu64 " until it no longer is",
+                    l->id);
+        l->hidden = false;
+        m->n_leases++;
+        if (record_lease_number(m, l->id) < 0)
+                (void) log_oom();
         if (m->observer)
+                m->observer->lease_added(l, m->observer_userdata);
+}
+
+void manager_lease_changed(Manager *m, Lease *l) {
+        if (l->hidden && l->n_blockers > 0)
+                reveal_lease(m, l);
+        else if (!l->hidden && m->observer)
                 m->observer->lease_changed(l, m->observer_userdata);
 }
 
 void manager_lease_retired(Manager *m, Lease *l, const char *region, const Ranges *pages) {
-        if (m->observer)
+        if (m->observer && !l->hidden)
                 m->observer->lease_retired(l, region, pages, m->observer_userdata);
 }

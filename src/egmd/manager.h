@@ -9,6 +9,7 @@
 #include "lease.h"
 #include "region.h"
 #include "scrubber.h"
+#include "state.h"
 #include "topology.h"
 
 /* The domain: regions, leases and what happens to them, on one event loop, without a bus. */
@@ -55,12 +56,15 @@ struct Manager {
         Discovery *discovery;
         Drain *drain;
         sd_event_source *poll_source;
+        State *state;            /* NULL: nothing is remembered */
+        struct Restore *restore; /* while starting; borrowed */
 
         Region **regions; /* sorted by name; owned */
         size_t n_regions;
-        LeaseTree leases; /* owned */
-        unsigned n_leases;
+        LeaseTree leases;  /* owned */
+        unsigned n_leases; /* without the hidden */
         uint64_t next_lease_id;
+        uint64_t recorded_lease_id; /* numbers below it may be used: the record says so */
         WaiterList waiters;
         unsigned n_waiters;
         bool serving;
@@ -81,6 +85,8 @@ int manager_new(sd_event *event, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Manager *, manager_free)
 
+/* Where to remember; consumes state. */
+void manager_set_state(Manager *m, State *state);
 void manager_set_observer(Manager *m, const ManagerObserver *observer, void *userdata);
 
 /* Real devices from udev. */
@@ -95,15 +101,21 @@ int manager_capacity(const Manager *m, SocketCapacity **ret, size_t *ret_n);
 bool manager_has_waiters(const Manager *m);
 uint64_t manager_now_usec(const Manager *m); /* CLOCK_REALTIME */
 
-/* A lease comes into being: first what keeps it, then the lease itself, its slices taken in the maps. */
+/* A lease comes into being: first what keeps it, then its record, then the lease itself, its slices taken in the maps. */
 int manager_lifeline_new(Manager *m, Lease *l, int *ret_fd);
+/* The same around a read end from before a restart; consumes fd, also on failure. */
+int manager_lifeline_adopt(Manager *m, Lease *l, int fd);
 void manager_add_lease(Manager *m, Lease *l);
 
-void manager_release(Manager *m, Lease *l, const char *why);
+/* Fails, with nothing changed, where it cannot be written down. */
+int manager_release(Manager *m, Lease *l, const char *why);
 int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr);
 int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr);
 /* What keeps it changed: ends it when nothing does. */
 void manager_check_lease(Manager *m, Lease *l);
+
+/* A lease that was there before us, or a hidden one. */
+void manager_insert_lease(Manager *m, Lease *l);
 
 /* A slice has nobody left who could touch it. On error it goes on draining; logged. */
 int manager_slice_drained(Manager *m, Slice *s);

@@ -65,6 +65,40 @@ int pidfd_get_pid(int fd, pid_t *ret) {
         return 0;
 }
 
+/* Field 22, counted from behind the command's name, which may hold anything. */
+static int parse_start_time(char *text, uint64_t *ret) {
+        char *at = strrchr(text, ')'), *word, *save = NULL;
+        unsigned field = 2;
+
+        for (word = at ? strtok_r(at + 1, " ", &save) : NULL; word;
+             word = strtok_r(NULL, " ", &save))
+                if (++field == 22)
+                        return parse_uint64(word, ret) < 0 ? -EBADMSG : 0;
+        return -EBADMSG;
+}
+
+int pidfd_get_start_time(int fd, uint64_t *ret) {
+        _cleanup_free_ char *text = NULL;
+        char path[64];
+        pid_t pid, again;
+        int r;
+
+        assert(ret);
+
+        r = pidfd_get_pid(fd, &pid);
+        if (r < 0)
+                return r;
+        (void) snprintf(path, sizeof(path), "/proc/%i/stat", (int) pid);
+        r = read_full_file_at(AT_FDCWD, path, FDINFO_MAX, &text, NULL);
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        /* It still has the number, so it had it while we read. */
+        r = pidfd_get_pid(fd, &again);
+        if (r < 0)
+                return r;
+        return parse_start_time(text, ret);
+}
+
 int pidfd_is_dead(int fd) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
 
@@ -93,6 +127,19 @@ int pidfd_new(pid_t pid, int *ret_fd) {
         if (fd < 0)
                 return -errno;
         *ret_fd = fd;
+        return 0;
+}
+
+int pidfd_take_fd(int fd, int number, int *ret_fd) {
+        int copy;
+
+        assert(fd >= 0);
+        assert(ret_fd);
+
+        copy = pidfd_getfd(fd, number, 0);
+        if (copy < 0)
+                return -errno;
+        *ret_fd = copy;
         return 0;
 }
 

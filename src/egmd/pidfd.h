@@ -15,11 +15,18 @@ int pidfd_verify(int fd);
  * cannot see into. A zombie still has its number. */
 int pidfd_get_pid(int fd, pid_t *ret);
 
+/* When it started, in the clock ticks since boot of /proc/PID/stat: with its number, that names a process for this boot.
+ * Errors as above. */
+int pidfd_get_start_time(int fd, uint64_t *ret);
+
 /* 1 when the process is gone, or a zombie: its memory is unmapped. 0 when not. */
 int pidfd_is_dead(int fd);
 
 /* -ESRCH: no such process. Close-on-exec. */
 int pidfd_new(pid_t pid, int *ret_fd);
+
+/* A copy of one of its descriptors, of the same open file. -EBADF: it has none of that number. Close-on-exec. */
+int pidfd_take_fd(int fd, int number, int *ret_fd);
 
 /* -ESRCH: it is gone. */
 int pidfd_signal(int fd, int sig);

@@ -127,7 +127,8 @@ int proc_look_new(const HolderScan *scan, ProcLook **ret) {
                 return r;
         for (size_t i = 0; i < scan->n_devices; i++)
                 l->by_number = l->by_number || scan->devices[i].rdev != 0;
-        if (scan->want_pipes) {
+        l->pipe_dev = scan->pipe_dev;
+        if (scan->want_pipes && l->pipe_dev == 0) {
                 r = read_pipe_dev(&l->pipe_dev);
                 if (r < 0)
                         return r;
@@ -264,6 +265,7 @@ static int look_fd(ProcLook *l, const char *prefix, int dir, unsigned fd) {
         if (r < 0)
                 return r;
         l->found[device].has_fd = r == 0;
+        l->found[device].fd = (int) fd;
         return 0;
 }
 

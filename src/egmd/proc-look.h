@@ -11,6 +11,7 @@ typedef struct ProcLook ProcLook;
 /* Of one device in the process looked at. */
 typedef struct ProcFound {
         bool has_fd;
+        int fd; /* while has_fd */
         bool maps;
         Ranges mapped;
 } ProcFound;

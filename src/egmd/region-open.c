@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "fd-store.h"
 #include "holders.h"
 #include "backoff.h"
 #include "log.h"
 #include "manager.h"
+#include "records.h"
 #include "region-open.h"
 #include "region-scrub.h"
 #include "size.h"
@@ -23,6 +25,7 @@ typedef struct RegionOpening {
         Worker *worker;
         Ranges retired;
         char *held_by;
+        bool kept; /* the file was open before: it is never closed because somebody else has it too */
         bool ignore_inaccessible;
 } RegionOpening;
 
@@ -42,6 +45,7 @@ static int find_others(RegionOpening *o, const HolderDevice *device) {
         HolderScan scan = {
                         .devices = device,
                         .n_devices = 1,
+                        .store = o->kept ? fd_store_manager() : 0, /* it came from there */
                         .ignore_inaccessible = o->ignore_inaccessible,
         };
         int r;
@@ -77,7 +81,7 @@ static int open_work(void *userdata) {
         HolderDevice device;
         int r;
 
-        r = provider_open(p);
+        r = o->kept ? 0 : provider_open(p);
         if (r < 0) {
                 if (r == -EBUSY)
                         (void) name_the_holder(o);
@@ -92,7 +96,8 @@ static int open_work(void *userdata) {
                                 .offsets = true};
         r = find_others(o, &device);
         if (r != 0) {
-                provider_close(p);
+                if (!o->kept)
+                        provider_close(p);
                 return r < 0 ? r : -EBUSY;
         }
         if (atomic_load(&o->cancelled)) {
@@ -150,11 +155,13 @@ static void opened_badly(Region *r, RegionOpening *o, int error) {
         retry_later(r);
 }
 
-static int opened_well(Region *r, RegionOpening *o) {
+int region_set_open(Region *r, Provider *p, const Ranges *retired) {
         _cleanup_(extent_map_freep) ExtentMap *map = NULL;
-        Provider *p = o->provider;
         uint64_t size = align_down(p->size, p->granule);
         int k;
+
+        assert(r);
+        assert(!r->provider);
 
         k = extent_map_new(size, p->granule, &map);
         if (k < 0)
@@ -163,12 +170,12 @@ static int opened_well(Region *r, RegionOpening *o) {
                 log_notice("%s: size %#" PRIx64 " is not a multiple of %s; the last %" PRIu64
                            " bytes stay unused",
                            r->name, p->size, FORMAT_SIZE(p->granule), p->size - size);
-        r->provider = TAKE_PTR(o->provider);
+        r->provider = p;
         extent_map_free(r->map);
         r->map = TAKE_PTR(map);
         ranges_done(&r->retired);
         r->n_tries = 0;
-        RANGES_FOREACH (i, &o->retired)
+        RANGES_FOREACH (i, retired)
                 if (i->offset < size)
                         (void) region_retire(r, i->offset, MIN(i->size, size - i->offset));
         log_info("%s: ready: %s, node %i, socket %i, %zu GPUs, %s retired, %s", r->name,
@@ -176,6 +183,17 @@ static int opened_well(Region *r, RegionOpening *o) {
                  FORMAT_SIZE(ranges_bytes(&r->retired)),
                  p->offsets ? "sub-ranges can be lent" : "can only be lent as a whole");
         region_set_state(r, REGION_READY, NULL);
+        return 0;
+}
+
+static int opened_well(Region *r, RegionOpening *o) {
+        int k;
+
+        k = region_set_open(r, o->provider, &o->retired);
+        if (k < 0)
+                return k;
+        (void) TAKE_PTR(o->provider);
+        record_region(r);
         return 0;
 }
 
@@ -193,7 +211,7 @@ static void open_done(int error, void *userdata) {
         if (error >= 0)
                 error = opened_well(r, o);
         if (error < 0) {
-                if (o->provider)
+                if (o->provider && !o->kept)
                         provider_close(o->provider);
                 opened_badly(r, o, error);
                 return;
@@ -202,7 +220,7 @@ static void open_done(int error, void *userdata) {
         manager_serve_waiters(r->manager);
 }
 
-static int make_provider(Region *r, Provider **ret) {
+int region_make_provider(Region *r, Provider **ret) {
         if (r->provider) {
                 *ret = TAKE_PTR(r->provider);
                 (*ret)->size = r->info->size ?: (*ret)->size;
@@ -236,7 +254,7 @@ int region_open_start(Region *r, Provider *provider) {
                 return 0;
         }
         if (!p) {
-                k = make_provider(r, &p);
+                k = region_make_provider(r, &p);
                 if (k < 0)
                         return k;
         }
@@ -248,6 +266,7 @@ int region_open_start(Region *r, Provider *provider) {
                         .provider = TAKE_PTR(p),
                         .ignore_inaccessible = r->manager->ignore_inaccessible,
         };
+        o->kept = o->provider->fd >= 0;
         k = worker_start(r->manager->event, r->name, open_work, open_done, o, &o->worker);
         if (k < 0) {
                 r->provider = TAKE_PTR(o->provider);

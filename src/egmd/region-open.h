@@ -13,4 +13,8 @@ int region_open_start(Region *r, Provider *provider);
 void region_open_cancel(Region *r);
 /* For exit: the worker is left to itself. */
 void region_open_abandon(Region *r);
+/* What there is, or a new one of the real driver's. */
+int region_make_provider(Region *r, Provider **ret);
+/* It is open: takes the provider, whose retired pages these are. All of it is dirty. */
+int region_set_open(Region *r, Provider *provider, const Ranges *retired);
 void region_set_state(Region *r, RegionState state, const char *reason);

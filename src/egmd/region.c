@@ -4,6 +4,8 @@
 #include "manager.h"
 #include "region-open.h"
 #include "region-scrub.h"
+#include "restore.h"
+#include "records.h"
 #include "size.h"
 #include "string-table.h"
 
@@ -58,6 +60,25 @@ static int region_set_info(Region *r, const RegionInfo *info) {
         return 0;
 }
 
+/* As it was before a restart, or opened. */
+static int region_begin(Region *r, Provider *provider) {
+        _cleanup_(provider_freep) Provider *p = provider;
+        int k;
+
+        if (r->manager->restore && !r->no_open && (p || r->info->size >= provider_granule())) {
+                if (!p) {
+                        k = region_make_provider(r, &p);
+                        if (k < 0)
+                                return k;
+                }
+                if (restore_region(r, p) > 0) {
+                        (void) TAKE_PTR(p);
+                        return 0;
+                }
+        }
+        return region_open_start(r, TAKE_PTR(p));
+}
+
 int region_new(Manager *m, const RegionInfo *info, Provider *provider, Region **ret) {
         _cleanup_(provider_freep) Provider *p = provider;
         _cleanup_(region_freep) Region *r = NULL;
@@ -81,7 +102,7 @@ int region_new(Manager *m, const RegionInfo *info, Provider *provider, Region **
                 return k;
         r->simulated = p != NULL;
         r->no_open = !p && info->pxm >= 0 && info->pxm < FIRST_SAFE_PXM && !m->allow_low_pxm;
-        k = region_open_start(r, TAKE_PTR(p));
+        k = region_begin(r, TAKE_PTR(p));
         if (k < 0)
                 return k;
         *ret = TAKE_PTR(r);
@@ -116,6 +137,7 @@ void region_vanish(Region *r) {
         region_open_cancel(r);
         region_scrub_stop(r);
         region_set_state(r, REGION_GONE, "the device has gone");
+        forget_region(r);
         manager_region_lost(r->manager, r);
         r->map = extent_map_free(r->map);
         ranges_done(&r->retired);
@@ -293,6 +315,8 @@ void region_set_schedulable(Region *r, bool schedulable) {
                 return;
         log_notice("%s: lending switched %s", r->name, schedulable ? "on" : "off");
         r->schedulable = schedulable;
+        if (r->state == REGION_READY)
+                record_region(r);
         manager_region_changed(r->manager, r);
         if (schedulable)
                 manager_serve_waiters(r->manager);

@@ -8,6 +8,8 @@ set -eu
 start_bus
 egmd=$1
 shift
+mkdir -m 700 "$tmp/run"
+export RUNTIME_DIRECTORY="$tmp/run"
 if [ -n "${EGM_TEST_VALGRIND-}" ]; then
         command -v valgrind >/dev/null || skip "no valgrind"
         valgrind -q --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=99 \

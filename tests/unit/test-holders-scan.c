@@ -136,8 +136,7 @@ static void test_first_process(void **state) {
         assert_int_equal(all.n, 2);
         assert_true(all.items[0].pid == 1 && all.items[0].has_fd && !all.items[0].maps);
         assert_true(all.items[1].pid == 1 && all.items[1].has_fd && all.items[1].maps);
-        scan_with((HolderScan){.devices = devices, .n_devices = 2, .skip_init_fds = true},
-                  &skipped);
+        scan_with((HolderScan){.devices = devices, .n_devices = 2, .store = 1}, &skipped);
         assert_int_equal(skipped.n, 1);
         assert_true(skipped.items[0].device == 1 && !skipped.items[0].has_fd);
         assert_true(ranges_bytes(&skipped.items[0].mapped) == 64 * KIB);

@@ -130,9 +130,52 @@ static void test_other_descriptors_are_refused(void **state) {
                 refused(thread);
 }
 
+/* The command's name may hold anything, field separators too. */
+static void test_start_time(void **state) {
+        _cleanup_close_ int fd = -EBADF, self = -EBADF;
+        uint64_t start = 0, named = 0, own = 0;
+        pid_t pid;
+
+        pid = child_new(&fd);
+        assert_int_equal(pidfd_new(getpid(), &self), 0);
+        assert_int_equal(pidfd_get_start_time(fd, &start), 0);
+        assert_int_equal(pidfd_get_start_time(self, &own), 0);
+        assert_true(own > 0 && own <= start);
+        assert_int_equal(prctl(PR_SET_NAME, "a) 1 2 3 (b"), 0);
+        assert_int_equal(pidfd_get_start_time(self, &named), 0);
+        assert_int_equal(named, own);
+
+        assert_int_equal(pidfd_signal(fd, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(pidfd_get_start_time(fd, &start), -ESRCH);
+}
+
+static void test_take_fd(void **state) {
+        _cleanup_close_ int fd = -EBADF, memory = -EBADF, copy = -EBADF;
+        struct stat a, b;
+        pid_t pid;
+        int none;
+
+        memory = memfd_create("taken", MFD_CLOEXEC);
+        assert_true(memory >= 0);
+        pid = child_new(&fd);
+        assert_int_equal(pidfd_take_fd(fd, memory, &copy), 0);
+        assert_true(fcntl(copy, F_GETFD) & FD_CLOEXEC);
+        assert_int_equal(fstat(memory, &a), 0);
+        assert_int_equal(fstat(copy, &b), 0);
+        assert_true(a.st_ino == b.st_ino && a.st_dev == b.st_dev);
+        assert_int_equal(pidfd_take_fd(fd, 1000, &none), -EBADF);
+
+        assert_int_equal(pidfd_signal(fd, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(pidfd_take_fd(fd, memory, &none), -ESRCH);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_life),
+                        cmocka_unit_test(test_start_time),
+                        cmocka_unit_test(test_take_fd),
                         cmocka_unit_test(test_new_needs_a_process),
                         cmocka_unit_test(test_other_descriptors_are_refused),
         };

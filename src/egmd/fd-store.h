@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <sys/types.h>
+
+#include "macro.h"
+
+/* The service manager's descriptor store: what it keeps for us while we are away.
+ *
+ * Only the regions' descriptors go there. The manager hands their names over in one environment string, which the kernel
+ * limits to 128 KiB, and compares every new one with all it has: one for each lease would end in a unit that cannot be started. */
+
+typedef struct FdStore FdStore;
+
+/* What was given to us at the start; close-on-exec. Never NULL on success. */
+int fd_store_collect(FdStore **ret);
+/* Closes what nobody took, and has the manager forget it. What was taken of the same name is forgotten with it, and must
+ * be put again. */
+void fd_store_finish(FdStore *s);
+/* Closes, and leaves the manager as it is. */
+FdStore *fd_store_free(FdStore *s);
+DEFINE_TRIVIAL_CLEANUP_FUNC(FdStore *, fd_store_free)
+
+/* The next one of that name, the caller's; -ENOENT: there is none left. */
+int fd_store_take(FdStore *s, const char *name, int *ret_fd);
+
+/* Who keeps it: the process that started us, where it is a service manager; 0: nobody. */
+pid_t fd_store_manager(void);
+
+/* Without a service manager these do nothing. The same open file twice is kept once. */
+int fd_store_put(const char *name, int fd);
+int fd_store_remove(const char *name);

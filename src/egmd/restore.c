@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "fd-util.h"
+#include "lifeline.h"
+#include "log.h"
+#include "manager.h"
+#include "pidfd.h"
+#include "records.h"
+#include "restore.h"
+
+void restore_done(Restore *r) {
+        assert(r);
+
+        state_content_done(&r->content);
+        r->store = fd_store_free(r->store);
+}
+
+/* The process that it was bound to, unless that is gone. */
+static void restore_bound(Lease *l, const BoundRecord *b) {
+        _cleanup_close_ int fd = -EBADF;
+        uint64_t start_time;
+        int r;
+
+        r = pidfd_new(b->pid, &fd);
+        if (r == -ESRCH)
+                return;
+        /* A number that somebody else has now. Where no start is known it counts as the same: that keeps a lease too
+         * long, never too short. */
+        if (r >= 0 && b->start_time != 0 && pidfd_get_start_time(fd, &start_time) >= 0 &&
+            start_time != b->start_time)
+                return;
+        if (r >= 0)
+                r = lifeline_bind(l->lifeline, fd, NULL);
+        if (r < 0 && r != -ESRCH)
+                (void) log_error_errno(r, "Lease %" PRIu64 ": failed to bind pid %i again: %m",
+                                       l->id, (int) b->pid);
+}
+
+static int restore_lifeline(Manager *m, Lease *l, const LeaseRecord *record) {
+        int fd, r;
+
+        r = state_open_lifetime(m->state, l->id, &fd);
+        if (r == -ENOENT || r == -EBADMSG) {
+                /* Nobody can be found to hold it; a new one says so at once. */
+                _cleanup_close_ int holder_fd = -EBADF;
+
+                (void) log_warning_errno(r, "Lease %" PRIu64 ": its lifetime is gone: %m", l->id);
+                r = state_make_lifetime(m->state, l->id, &fd, &holder_fd);
+        }
+        if (r < 0)
+                return r;
+        r = manager_lifeline_adopt(m, l, fd);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < record->n_bound; i++)
+                restore_bound(l, record->bound + i);
+        l->n_bound = lifeline_bound(l->lifeline);
+        return 0;
+}
+
+static int restore_lease(Manager *m, const LeaseRecord *record) {
+        _cleanup_(lease_freep) Lease *l = NULL;
+        int r;
+
+        r = lease_new(record->id, record->n_slices, &l);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < record->n_slices; i++) {
+                const SliceRecord *s = record->slices + i;
+
+                r = lease_set_slice(l, i, s->region, NULL, s->offset, s->size);
+                if (r < 0)
+                        return r;
+                l->slices[i].phase = record->released && s->phase == SLICE_LEASED ? SLICE_DRAINING
+                                                                                  : s->phase;
+        }
+        l->label = strdup(record->label);
+        l->holder_unit = strdup(record->unit);
+        if (!l->label || !l->holder_unit)
+                return -ENOMEM;
+        l->lifetime = record->lifetime;
+        l->owner_uid = record->owner_uid;
+        l->owner_pid = record->owner_pid;
+        l->created_usec = record->created_usec;
+        l->released = record->released;
+        if (!l->released) {
+                r = restore_lifeline(m, l, record);
+                if (r < 0)
+                        return r;
+        }
+        manager_insert_lease(m, TAKE_PTR(l));
+        return 0;
+}
+
+static int restore_leases(Manager *m, const StateContent *c) {
+        _cleanup_free_ uint64_t *ids = NULL;
+
+        ids = calloc(c->n_leases + 1, sizeof(*ids));
+        if (!ids)
+                return -ENOMEM;
+        for (size_t i = 0; i < c->n_leases; i++) {
+                int r = restore_lease(m, c->leases + i);
+
+                /* Without it, its memory would look like nobody's. */
+                if (r < 0)
+                        return log_error_errno(r, "Failed to take up lease %" PRIu64 " again: %m",
+                                               c->leases[i].id);
+                ids[i] = c->leases[i].id;
+                m->next_lease_id = MAX(m->next_lease_id, ids[i] + 1);
+        }
+        (void) state_tidy_lifetimes(m->state, ids, c->n_leases);
+        return 0;
+}
+
+int restore_begin(Manager *m, const char *directory, Restore *ret) {
+        _cleanup_restore_ Restore restore = {};
+        _cleanup_(state_freep) State *state = NULL;
+        StateContent *c = &restore.content;
+        int r;
+
+        assert(m);
+        assert(ret);
+
+        r = fd_store_collect(&restore.store);
+        if (r < 0)
+                return log_error_errno(r, "Failed to take the stored descriptors: %m");
+        if (directory) {
+                r = state_open(directory, NULL, &state);
+                if (r == -EBUSY)
+                        return log_error_errno(r, "%s is in use: is another egmd running?",
+                                               directory);
+                if (r < 0)
+                        return log_error_errno(r, "Failed to open %s: %m", directory);
+                r = state_load(state, c);
+                if (r < 0)
+                        return log_error_errno(r, "Failed to read %s: %m", directory);
+                manager_set_state(m, TAKE_PTR(state));
+                if (c->daemon.boot)
+                        m->next_lease_id = MAX(c->daemon.next_lease, UINT64_C(1));
+                else if (c->n_leases > 0 || c->n_regions > 0 || c->n_damaged > 0)
+                        /* Which numbers were used is not known; the clock is ahead of them all. */
+                        m->next_lease_id = manager_now_usec(m);
+                r = restore_leases(m, c);
+                if (r < 0)
+                        return r;
+        }
+        *ret = restore;
+        restore = (Restore){};
+        m->restore = ret;
+        return 0;
+}
+
+static bool lose_slices(Lease *l) {
+        bool hit = false;
+
+        for (size_t i = 0; i < l->n_slices; i++) {
+                Slice *s = l->slices + i;
+
+                if (s->region || s->phase == SLICE_DONE || s->phase == SLICE_LOST)
+                        continue;
+                /* Being scrubbed means: no longer this lease's. */
+                hit = hit || s->phase != SLICE_SCRUBBING;
+                s->phase = s->phase == SLICE_SCRUBBING ? SLICE_DONE : SLICE_LOST;
+        }
+        return hit;
+}
+
+int restore_end(Manager *m) {
+        unsigned n = 0, n_lost = 0;
+        Lease *l, *next;
+
+        assert(m);
+        assert(m->restore);
+
+        if (m->restore->error < 0)
+                return m->restore->error;
+        for (l = RB_MIN(LeaseTree, &m->leases); l; l = next) {
+                next = RB_NEXT(LeaseTree, &m->leases, l);
+                if (l->unclaimed)
+                        continue;
+                n++;
+                if (lose_slices(l)) {
+                        n_lost++;
+                        log_warning("Lease %" PRIu64 " (%s): its memory is gone", l->id, l->label);
+                        (void) record_lease(m, l);
+                }
+                manager_check_lease(m, l);
+        }
+        fd_store_finish(m->restore->store);
+        for (size_t i = 0; i < m->n_regions; i++) {
+                Region *r = m->regions[i];
+
+                if (r->state == REGION_READY)
+                        record_region(r);
+        }
+        m->restore = NULL;
+        if (n > 0)
+                log_notice("Found %u leases again; %u of them have lost memory", n, n_lost);
+        return 0;
+}
