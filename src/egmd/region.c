@@ -75,6 +75,8 @@ static int region_begin(Region *r, Provider *provider) {
                         (void) TAKE_PTR(p);
                         return 0;
                 }
+                if (r->manager->restore->error < 0)
+                        return r->manager->restore->error;
         }
         return region_open_start(r, TAKE_PTR(p));
 }

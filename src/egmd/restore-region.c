@@ -82,10 +82,32 @@ static bool take_stored(Region *r, Provider *p, const RegionRecord *record, bool
         return false;
 }
 
-/* Is the process one that a lease of this region is known by? Others may have opened the device while nobody did. */
-static bool is_party(const Region *r, const Holder *h) {
+/* Is all that it maps lent by a recorded lease? Where offsets are ignored nobody can tell, but there is only one lease. */
+static bool maps_leases_only(const Region *r, const Holder *h, bool offsets) {
+        _cleanup_ranges_ Ranges rest = {};
         Lease *l;
 
+        if (!h->maps || !offsets)
+                return h->maps;
+        if (ranges_copy(&h->mapped, &rest) < 0)
+                return false;
+        RB_FOREACH (l, LeaseTree, &r->manager->leases)
+                for (size_t i = 0; i < l->n_slices; i++) {
+                        const Slice *s = l->slices + i;
+
+                        if (is_ours(s, r) && owns_bytes(s) &&
+                            ranges_remove(&rest, s->offset, s->size) < 0)
+                                return false;
+                }
+        return rest.n == 0;
+}
+
+/* Is the process one that a lease of this region is known by? Others may have opened the device while nobody did. */
+static bool is_party(const Region *r, const Holder *h, bool offsets) {
+        Lease *l;
+
+        if (maps_leases_only(r, h, offsets))
+                return true;
         RB_FOREACH (l, LeaseTree, &r->manager->leases) {
                 bool here = false;
 
@@ -151,12 +173,15 @@ static bool take_from_holders(Region *r, Provider *p, const RegionRecord *record
         } else
                 return false;
         k = holders_scan(&scan, &list);
+        if (k == -EAGAIN)
+                /* They come and go too fast to be looked at: not the moment to give leases up. */
+                r->manager->restore->error = k;
         if (k < 0) {
                 (void) log_error_errno(k, "%s: failed to find out who has it: %m", r->name);
                 return false;
         }
         for (size_t i = 0; i < list.n; i++)
-                if (list.items[i].has_fd && is_party(r, list.items + i) &&
+                if (list.items[i].has_fd && is_party(r, list.items + i, offsets) &&
                     take_from(r, p, list.items + i, offsets) >= 0)
                         return true;
         return false;

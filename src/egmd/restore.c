@@ -195,6 +195,6 @@ int restore_end(Manager *m) {
         }
         m->restore = NULL;
         if (n > 0)
-                log_notice("Found %u leases again; %u of them have lost memory", n, n_lost);
+                log_notice("Found %u %s again; lost: %u", n, n == 1 ? "lease" : "leases", n_lost);
         return 0;
 }
