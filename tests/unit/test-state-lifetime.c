@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -112,9 +113,11 @@ static void test_lifetime_of_process(void **state) {
         assert_int_equal(state_make_lifetime(s, 1, &fd, &holder), 0);
         pid = fork();
         assert_true(pid >= 0);
-        if (pid == 0)
+        if (pid == 0) {
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 for (;;)
                         pause();
+        }
         close(holder);
         close(fd);
         assert_int_equal(state_open_lifetime(s, 1, &fd), 0);

@@ -225,6 +225,10 @@ static void test_limits(void **state) {
                         "{\"region\":\"egm4\",\"offset\":0,\"size\":1,\"phase\":\"done\"},";
         char *text = calloc(1, 2 * STATE_FILE_MAX);
         const char *tail;
+        unsigned format;
+        DaemonRecord d;
+        size_t size;
+        char *why;
 
         for (unsigned n = 0; n <= STATE_SLICES_MAX + 1; n++) {
                 char *p = strstr(strcpy(text, LEASE_TEXT), "{\"region");
@@ -252,6 +256,13 @@ static void test_limits(void **state) {
         text[strlen(DAEMON_TEXT)] = '\0';
         assert_int_equal(record_read_any(RECORD_DAEMON, text, strlen(DAEMON_TEXT)), 0);
         assert_int_equal(record_read_any(RECORD_DAEMON, text, strlen(DAEMON_TEXT) + 1), -EBADMSG);
+        /* Also where it would only cut a key short. */
+        size = (size_t) snprintf(text, STATE_FILE_MAX, HEAD "\"next_lease%c\":1}", '\0');
+        assert_int_equal(record_read_any(RECORD_DAEMON, text, size), -EBADMSG);
+        /* We say so ourselves, and do not rely on what json-c makes of one. */
+        assert_int_equal(daemon_record_from_text(text, size, &d, &format, &why), -EBADMSG);
+        assert_string_equal(why, "the file: a NUL byte in it");
+        free(why);
         memset(text, '[', STATE_FILE_MAX);
         assert_int_equal(record_read_any(RECORD_DAEMON, text, STATE_FILE_MAX), -EBADMSG);
         free(text);

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -64,6 +65,7 @@ static pid_t start_owner(void) {
         if (pid == 0) {
                 State *s;
 
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 if (state_open(state_dir, RECORD_BOOT, &s) < 0 || write(fds[1], "x", 1) != 1)
                         _exit(1);
                 for (;;)
@@ -316,7 +318,9 @@ static void test_damaged(void **state) {
         assert_int_equal(rename(PATH("region-egm4.json"), PATH("region-egm5.json")), 0);
         state_dir_put("lease-8.json.damaged", "older");
         state_dir_put("egmd.json", "{\"format\":2}");
-        assert_int_equal(symlink("lease-1.json", PATH("lease-5.json")), 0);
+        assert_int_equal(state_dir_save_lease(s, 5, "not here"), 0);
+        assert_int_equal(rename(PATH("lease-5.json"), PATH("elsewhere")), 0);
+        assert_int_equal(symlink("elsewhere", PATH("lease-5.json")), 0);
         assert_int_equal(mkfifo(PATH("lease-6.json"), 0600), 0);
         assert_int_equal(mkdir(PATH("region-dir.json"), 0700), 0);
         assert_int_equal(state_load(s, &c), 0);
@@ -326,7 +330,8 @@ static void test_damaged(void **state) {
         assert_int_equal(c.n_regions, 0);
         assert_null(c.daemon.boot);
         assert_false(c.other_boot);
-        state_dir_assert("egmd.json.damaged lease-1.json lease-2.json.damaged lease-3.json.damaged "
+        state_dir_assert("egmd.json.damaged elsewhere lease-1.json lease-2.json.damaged "
+                         "lease-3.json.damaged "
                          "lease-4.json.damaged lease-5.json.damaged lease-6.json.damaged "
                          "lease-8.json.damaged lock region-dir.json.damaged "
                          "region-egm5.json.damaged ");
