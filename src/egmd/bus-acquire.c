@@ -40,7 +40,59 @@ int bus_append_slices(sd_bus_message *m, const Lease *l) {
         return sd_bus_message_close_container(m);
 }
 
-static int send_lease(sd_bus_message *call, const Lease *l, int lifetime_fd) {
+/* ---- Did the answer find its caller? ----
+ *
+ * A caller that goes before it is answered never learns of its lease. The descriptors in the answer go with it, and so does
+ * what lives by them; a persistent lease would stay, and nobody would know of it. So the bus is asked whether the caller
+ * is there, in the message before the answer: the bus takes our messages in their order, and a caller that is gone by then
+ * is gone when the answer comes. (The other way round a caller that took the answer and left would look the
+ * same.) One that goes behind the question, with the answer under way to it, looks like one that has read it. */
+
+typedef struct Delivery {
+        Bus *bus;
+        uint64_t lease; /* by its id: it may end meanwhile */
+} Delivery;
+
+static int on_caller(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const Delivery *d = userdata;
+        Lease *l;
+        int there, r;
+
+        /* Not knowing is no reason to end it. */
+        r = -sd_bus_message_get_errno(m);
+        if (r >= 0)
+                r = sd_bus_message_read_basic(m, 'b', &there);
+        if (r < 0) {
+                (void) log_debug_errno(r, "Failed to find out whether a caller is there: %m");
+                return 0;
+        }
+        l = there ? NULL : manager_find_lease(d->bus->manager, d->lease);
+        if (l)
+                manager_release(d->bus->manager, l, "its caller was gone before the answer");
+        return 0;
+}
+
+static int ask_for_caller(Bus *b, sd_bus_message *call, const Lease *l) {
+        _cleanup_free_ Delivery *d = malloc(sizeof(*d));
+        sd_bus_slot *slot = NULL;
+        int r;
+
+        if (!d)
+                return -ENOMEM;
+        *d = (Delivery){.bus = b, .lease = l->id};
+        r = sd_bus_call_method_async(b->bus, &slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                     "org.freedesktop.DBus", "NameHasOwner", on_caller, d, "s",
+                                     sd_bus_message_get_sender(call));
+        if (r < 0)
+                return r;
+        (void) sd_bus_slot_set_destroy_callback(slot, free);
+        TAKE_PTR(d);
+        (void) sd_bus_slot_set_floating(slot, true);
+        sd_bus_slot_unref(slot);
+        return 0;
+}
+
+static int send_lease(Bus *b, sd_bus_message *call, const Lease *l, int lifetime_fd) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_free_ char *path = NULL;
         int r;
@@ -57,6 +109,11 @@ static int send_lease(sd_bus_message *call, const Lease *l, int lifetime_fd) {
         r = bus_append_slices(reply, l);
         if (r < 0)
                 return r;
+        if (l->lifetime == LEASE_LIFETIME_PERSISTENT) {
+                r = ask_for_caller(b, call, l);
+                if (r < 0)
+                        return r;
+        }
         return sd_bus_send(NULL, reply, NULL);
 }
 
@@ -73,7 +130,7 @@ static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd
                         (void) log_debug_errno(r, "Failed to answer a request: %m");
                 return;
         }
-        r = send_lease(p->message, l, lifetime_fd);
+        r = send_lease(p->bus, p->message, l, lifetime_fd);
         if (r < 0) {
                 (void) log_warning_errno(r, "Failed to hand lease %" PRIu64 " over: %m", l->id);
                 (void) manager_release(p->bus->manager, l, "it could not be handed over");
