@@ -190,6 +190,13 @@ static void recheck_later(Drain *d) {
                 (void) log_error_errno(r, "Failed to set a timer: %m");
 }
 
+static bool looked_at(const DrainScan *scan, const Region *r) {
+        for (size_t i = 0; i < scan->n; i++)
+                if (scan->regions[i] == r)
+                        return true;
+        return false;
+}
+
 /* After a full scan: sorts the slices of its turn into drained and held up. */
 static bool settle_full(Drain *d, const DrainScan *scan) {
         Manager *m = d->manager;
@@ -211,6 +218,10 @@ static bool settle_full(Drain *d, const DrainScan *scan) {
                         next = TAILQ_NEXT(s, phase_link);
                         if (s->drain_turn > scan->turn)
                                 continue; /* released after it began: the next one is its */
+                        if (!looked_at(scan, s->region)) {
+                                held = true; /* finding nobody would prove nothing */
+                                continue;
+                        }
                         if (judge(d, scan, s)) {
                                 held = true;
                                 manager_lease_changed(m, s->lease);

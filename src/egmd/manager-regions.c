@@ -2,6 +2,7 @@
 
 #include "log.h"
 #include "manager.h"
+#include "restore.h"
 #include "size.h"
 
 Region *manager_find_region(const Manager *m, const char *name) {
@@ -15,6 +16,18 @@ Region *manager_find_region(const Manager *m, const char *name) {
 
 static int compare_regions(const void *a, const void *b) {
         return strverscmp((*(Region *const *) a)->name, (*(Region *const *) b)->name);
+}
+
+/* One that could not begin. Unless leases were on their way to it: then it stays, till the daemon gives up over it. */
+static void remove_region(Manager *m, Region *r) {
+        size_t i = 0;
+
+        if (m->restore && m->restore->error < 0)
+                return;
+        while (m->regions[i] != r)
+                i++;
+        memmove(m->regions + i, m->regions + i + 1, (--m->n_regions - i) * sizeof(*m->regions));
+        region_free(r);
 }
 
 int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider) {
@@ -36,11 +49,17 @@ int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider) {
         if (!t)
                 return -ENOMEM;
         m->regions = t;
-        r = region_new(m, info, TAKE_PTR(p), &region);
+        r = region_new(m, info, &region);
         if (r < 0)
                 return r;
+        /* Before it begins: who looks for holders of what it takes up again looks at the regions that are here. */
         m->regions[m->n_regions++] = region;
         qsort(m->regions, m->n_regions, sizeof(*m->regions), compare_regions);
+        r = region_begin(region, TAKE_PTR(p));
+        if (r < 0) {
+                remove_region(m, region);
+                return r;
+        }
         if (m->observer)
                 m->observer->region_added(region, m->observer_userdata);
         return 0;

@@ -62,6 +62,8 @@ int manager_new(sd_event *event, Manager **ret) {
 static void unlink_slice(Manager *m, Slice *s) {
         Region *region = s->region;
 
+        if (!region)
+                return; /* from a record, and not taken up again */
         if (s->phase == SLICE_DRAINING)
                 drain_remove(m->drain, s);
         else if (s->phase == SLICE_SCRUBBING)

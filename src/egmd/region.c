@@ -60,11 +60,15 @@ static int region_set_info(Region *r, const RegionInfo *info) {
         return 0;
 }
 
-/* As it was before a restart, or opened. */
-static int region_begin(Region *r, Provider *provider) {
+int region_begin(Region *r, Provider *provider) {
         _cleanup_(provider_freep) Provider *p = provider;
         int k;
 
+        assert(r);
+
+        r->simulated = p != NULL;
+        r->no_open = !p && r->info->pxm >= 0 && r->info->pxm < FIRST_SAFE_PXM &&
+                     !r->manager->allow_low_pxm;
         if (r->manager->restore && !r->no_open && (p || r->info->size >= provider_granule())) {
                 if (!p) {
                         k = region_make_provider(r, &p);
@@ -81,8 +85,7 @@ static int region_begin(Region *r, Provider *provider) {
         return region_open_start(r, TAKE_PTR(p));
 }
 
-int region_new(Manager *m, const RegionInfo *info, Provider *provider, Region **ret) {
-        _cleanup_(provider_freep) Provider *p = provider;
+int region_new(Manager *m, const RegionInfo *info, Region **ret) {
         _cleanup_(region_freep) Region *r = NULL;
         int k;
 
@@ -100,11 +103,6 @@ int region_new(Manager *m, const RegionInfo *info, Provider *provider, Region **
         if (!r->name)
                 return -ENOMEM;
         k = region_set_info(r, info);
-        if (k < 0)
-                return k;
-        r->simulated = p != NULL;
-        r->no_open = !p && info->pxm >= 0 && info->pxm < FIRST_SAFE_PXM && !m->allow_low_pxm;
-        k = region_begin(r, TAKE_PTR(p));
         if (k < 0)
                 return k;
         *ret = TAKE_PTR(r);
