@@ -325,7 +325,7 @@ int egm_inject_set_path(egm_inject *i, size_t slice, const char *path);
 const char *egm_inject_get_path(egm_inject *i, size_t slice);
 /* 0, the default: the program maps [offset, offset + size) of the descriptor, as egm_lease_get_slice() says. 1: it knows of
  * no offset, and maps [0, size), which is moved there. It must not pass the descriptor on to others then, like vhost-user
- * does: they would not know. */
+ * does: they would not know. -1: either, which its first mapping tells; one that could be meant both ways fails. */
 int egm_inject_set_shift(egm_inject *i, size_t slice, int shift);
 /* 1: do not look at opens with O_CLOEXEC. That is right for QEMU, which opens its RAM without and everything else with it:
  * nothing is left then that a running QEMU would miss the launcher for. Default 0. */

@@ -149,41 +149,84 @@ static InjectAnswer answer_retired(const InjectSlice *s, Peer *peer, uint64_t ad
 
 static InjectAnswer refuse_map(egm_inject *i, const InjectSlice *s, const InjectRange *r,
                                InjectMapVerdict verdict, const struct seccomp_data *d) {
+        unsigned long long from = d->args[5], length = d->args[1];
+
         if (verdict == INJECT_MAP_PRIVATE)
                 return refuse(inject_say(i, -EINVAL,
                                          "%s was mapped privately: what is written would not be in "
                                          "the lease's memory (QEMU needs share=on)",
                                          s->path));
+        if (verdict == INJECT_MAP_UNCLEAR)
+                return refuse(inject_say(i, -EINVAL,
+                                         "Bytes %llu+%llu of %s: it is not clear whether they "
+                                         "count from the start of the lease, at %" PRIu64
+                                         ", or of the region",
+                                         from, length, s->path, r->offset));
         return refuse(inject_say(i, -EINVAL,
                                  "Bytes %llu+%llu of %s are outside of the lease, which is %" PRIu64
                                  "+%" PRIu64,
-                                 d->args[5], d->args[1], s->path, r->shift ? 0 : r->offset,
-                                 r->size));
+                                 from, length, s->path,
+                                 r->shift == INJECT_SHIFT_YES ? 0 : r->offset, r->size));
 }
 
-/* A call that is moved comes back, perhaps more than once: signals may make it start over. */
-static InjectAnswer answer_map(egm_inject *i, const InjectSlice *s, const Peer *peer,
-                               const struct seccomp_notif *call) {
-        const struct seccomp_data *d = &call->data;
-        bool moved = d->args[4] >> 32 == i->mark;
-        const InjectRange range = {s->range.offset, s->range.size, s->range.shift && !moved};
-        InjectMapVerdict verdict;
-        uint64_t offset;
+static InjectAnswer move_map(egm_inject *i, InjectSlice *s, const Peer *peer,
+                             const struct seccomp_notif *call, uint64_t offset) {
         int r;
 
-        verdict = inject_judge_map(&range, d->args[1], d->args[3], d->args[5],
-                                   (uint64_t) sysconf(_SC_PAGESIZE), &offset);
-        if (verdict == INJECT_MAP_FINE)
-                return leave_it;
-        if (verdict != INJECT_MAP_MOVE)
-                return refuse_map(i, s, &range, verdict, d);
-        r = peer_restart_mmap(peer, i->listener, call, (uint32_t) d->args[4] | i->mark << 32,
-                              offset);
+        r = peer_restart_mmap(peer, i->listener, call,
+                              (uint32_t) call->data.args[4] | i->mark << 32, offset);
         if (r < 0)
                 return refuse(inject_say(i, -EPERM,
                                          "Cannot map %s where the lease is, in process %d: %s",
                                          s->path, peer->tid, strerror(-r)));
+        s->range.shift = INJECT_SHIFT_YES;
         return (InjectAnswer){.kind = INJECT_NONE};
+}
+
+/* A call that is moved comes back, perhaps more than once: signals may make it start over. */
+static InjectAnswer answer_map(egm_inject *i, InjectSlice *s, const Peer *peer,
+                               const struct seccomp_notif *call) {
+        const struct seccomp_data *d = &call->data;
+        bool moved = d->args[4] >> 32 == i->mark;
+        const InjectRange range = {s->range.offset, s->range.size,
+                                   moved ? INJECT_SHIFT_NO : s->range.shift};
+        InjectMapVerdict verdict;
+        uint64_t offset;
+
+        verdict = inject_judge_map(&range, d->args[1], d->args[3], d->args[5],
+                                   (uint64_t) sysconf(_SC_PAGESIZE), &offset);
+        switch (verdict) {
+        case INJECT_MAP_MOVE:
+                return move_map(i, s, peer, call, offset);
+        case INJECT_MAP_HERE:
+                if (range.shift == INJECT_SHIFT_AUTO)
+                        s->range.shift = INJECT_SHIFT_NO;
+                return leave_it;
+        case INJECT_MAP_KERNEL:
+                return leave_it;
+        default:
+                return refuse_map(i, s, &range, verdict, d);
+        }
+}
+
+/* IOMMU_IOAS_MAP_FILE: nobody can move what devices are given. Without it, as on older kernels, they get it by address. */
+static InjectAnswer answer_map_file(egm_inject *i, Peer *peer, const struct seccomp_data *d) {
+        struct {
+                uint32_t size, flags, ioas;
+                int32_t fd;
+        } head;
+        int r;
+
+        r = peer_open_memory(peer);
+        if (r >= 0)
+                r = peer_read(peer, d->args[2], &head, sizeof(head));
+        if (r < 0)
+                return refuse(r);
+        r = inject_slice_of(i, head.fd);
+        if (r < 0 || i->slices[r].range.shift == INJECT_SHIFT_NO ||
+            peer_fd_is(peer, head.fd, &i->slices[r].file) <= 0)
+                return leave_it;
+        return refuse(-ENOTTY);
 }
 
 static InjectAnswer answer_dup(egm_inject *i, const InjectSlice *s, const Peer *peer,
@@ -195,7 +238,7 @@ static InjectAnswer answer_dup(egm_inject *i, const InjectSlice *s, const Peer *
         if (d->nr == SYS_fcntl)
                 return give(i, peer, s, (int) d->args[2], to == F_DUPFD_CLOEXEC ? O_CLOEXEC : 0);
         /* Calls on a number that is not one of ours would not be seen. */
-        if (!s->range.shift || (to >= first && to < first + INJECT_FDS_MAX))
+        if (s->range.shift == INJECT_SHIFT_NO || (to >= first && to < first + INJECT_FDS_MAX))
                 return leave_it;
         return refuse(inject_say(i, -EPERM,
                                  "Process %d wants the memory of %s as descriptor %d, where its "
@@ -219,8 +262,10 @@ static int answer_as_device(int nr) {
 static InjectAnswer answer_fd(egm_inject *i, Peer *peer, const struct seccomp_notif *call) {
         const struct seccomp_data *d = &call->data;
         int fd = (int) d->args[d->nr == SYS_mmap ? 4 : 0], r;
-        const InjectSlice *s;
+        InjectSlice *s;
 
+        if (d->nr == SYS_ioctl && (uint32_t) d->args[1] == INJECT_IOCTL_MAP_FILE)
+                return answer_map_file(i, peer, d);
         r = inject_slice_of(i, fd);
         if (r < 0)
                 return leave_it;

@@ -97,7 +97,7 @@ static void case_ioctl(Program *p, const InjectFilter *f) {
         end_case(p, inner);
         if (f->shift) {
                 inner = begin_case(p, INJECT_IOCTL_MAP_FILE);
-                leave(p, SECCOMP_RET_ERRNO | ENOTTY);
+                leave(p, SECCOMP_RET_USER_NOTIF);
                 end_case(p, inner);
         }
         leave(p, SECCOMP_RET_ALLOW);

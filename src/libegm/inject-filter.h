@@ -20,7 +20,7 @@ typedef struct InjectFilter {
         bool read_only;
         /* No opens with O_CLOEXEC: QEMU opens its RAM without, and all else with it. */
         bool narrow;
-        /* Offsets are moved: what would hand the descriptor's own offsets to the IOMMU fails. */
+        /* Also what hands the descriptor's own offsets to the IOMMU, which is wrong for those that are moved. */
         bool shift;
 } InjectFilter;
 

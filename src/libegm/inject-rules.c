@@ -48,20 +48,25 @@ bool inject_path_matches(const char *good, const char *said) {
 
 InjectMapVerdict inject_judge_map(const InjectRange *r, uint64_t length, uint64_t flags,
                                   uint64_t offset, uint64_t page, uint64_t *ret_offset) {
-        uint64_t type = flags & MAP_TYPE_MASK, begin = r->shift ? 0 : r->offset, end;
+        uint64_t type = flags & MAP_TYPE_MASK, end;
+        bool here, moved;
 
-        /* Not of the descriptor, or nothing at all: the kernel's to answer. */
         if ((flags & MAP_ANONYMOUS) || length == 0 || offset % page != 0)
-                return INJECT_MAP_FINE;
+                return INJECT_MAP_KERNEL;
         if (type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
                 return INJECT_MAP_PRIVATE;
         if (!align_up_checked(length, page, &length) ||
-            __builtin_add_overflow(offset, length, &end) || offset < begin || end > begin + r->size)
+            __builtin_add_overflow(offset, length, &end))
                 return INJECT_MAP_OUTSIDE;
-        if (!r->shift || r->offset == 0)
-                return INJECT_MAP_FINE;
-        *ret_offset = r->offset + offset;
-        return INJECT_MAP_MOVE;
+        here = r->shift != INJECT_SHIFT_YES && offset >= r->offset && end <= r->offset + r->size;
+        moved = r->shift != INJECT_SHIFT_NO && end <= r->size;
+        if (moved && r->offset == 0)
+                return INJECT_MAP_HERE;
+        if (here && moved)
+                return INJECT_MAP_UNCLEAR;
+        if (moved)
+                *ret_offset = r->offset + offset;
+        return here ? INJECT_MAP_HERE : moved ? INJECT_MAP_MOVE : INJECT_MAP_OUTSIDE;
 }
 
 int inject_list_pages(const uint64_t *ranges, size_t n, uint64_t size, uint64_t page,

@@ -10,17 +10,26 @@ bool inject_path_is_good(const char *path);
 /* Is what a program said, made absolute, that path? Empty and "." parts do not matter, ".." never matches. */
 bool inject_path_matches(const char *good, const char *said);
 
+/* Do the program's offsets count from the start of the range? */
+typedef enum InjectShift {
+        INJECT_SHIFT_NO,
+        INJECT_SHIFT_YES,
+        INJECT_SHIFT_AUTO, /* not known before its first mapping */
+} InjectShift;
+
 typedef struct InjectRange {
         uint64_t offset;
         uint64_t size;
-        bool shift; /* offsets of the program count from the start of the range */
+        InjectShift shift;
 } InjectRange;
 
 typedef enum InjectMapVerdict {
-        INJECT_MAP_FINE,
+        INJECT_MAP_HERE,    /* as it is, and in the range */
         INJECT_MAP_MOVE,    /* to the offset that comes with it */
+        INJECT_MAP_KERNEL,  /* no mapping, or none of the descriptor: as it is */
         INJECT_MAP_PRIVATE, /* its writes would not reach the memory */
         INJECT_MAP_OUTSIDE,
+        INJECT_MAP_UNCLEAR, /* could count from either */
 } InjectMapVerdict;
 
 /* page: the host's page size. */

@@ -68,7 +68,7 @@ static void build(egm_inject *i) {
         };
 
         for (size_t k = 0; k < i->n_slices; k++) {
-                f.shift |= i->slices[k].range.shift;
+                f.shift |= i->slices[k].range.shift != INJECT_SHIFT_NO;
                 /* What is there would be opened instead. */
                 f.read_only |= faccessat(AT_FDCWD, i->slices[k].path, F_OK, AT_SYMLINK_NOFOLLOW) ==
                                0;
@@ -99,7 +99,7 @@ static int add_slice(egm_inject *i, egm_lease *l, size_t k) {
                 return -EBADF;
         if (!from->retired_known)
                 return -ENODATA;
-        s->range = (InjectRange){from->offset, from->size, false};
+        s->range = (InjectRange){from->offset, from->size, INJECT_SHIFT_NO};
         s->fd = fd_copy(from->fd);
         if (s->fd < 0)
                 return s->fd;
@@ -242,7 +242,9 @@ _public_ int egm_inject_set_shift(egm_inject *i, size_t slice, int shift) {
         r = begin_change(i);
         if (r < 0)
                 return r;
-        s->range.shift = shift && s->range.offset > 0;
+        s->range.shift = s->range.offset == 0 || shift == 0 ? INJECT_SHIFT_NO
+                         : shift > 0                        ? INJECT_SHIFT_YES
+                                                            : INJECT_SHIFT_AUTO;
         build(i);
         return 0;
 }

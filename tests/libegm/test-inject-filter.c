@@ -19,7 +19,6 @@
 
 #define ALLOW SECCOMP_RET_ALLOW
 #define NOTIFY SECCOMP_RET_USER_NOTIF
-#define NO_TTY (SECCOMP_RET_ERRNO | ENOTTY)
 
 static uint32_t run(const struct sock_filter *code, size_t n, const struct seccomp_data *d) {
         uint32_t a = 0;
@@ -122,7 +121,7 @@ static const struct {
                 {&plain, ALLOW, SYS_ioctl, {1000, 0x4565}},
                 {&plain, ALLOW, SYS_ioctl, {1000, 0xae80}},
                 {&plain, ALLOW, SYS_ioctl, {5, 0x3b8f}},
-                {&moving, NO_TTY, SYS_ioctl, {5, 0x3b8f}},
+                {&moving, NOTIFY, SYS_ioctl, {5, 0x3b8f}},
                 {&moving, NOTIFY, SYS_ioctl, {1000, 0x4564}},
                 {&moving, ALLOW, SYS_ioctl, {5, 0x3b85}},
                 /* What a VM does all day. */

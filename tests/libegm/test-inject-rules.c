@@ -62,11 +62,14 @@ static void test_matches(void **state) {
 #define PAGE UINT64_C(4096)
 
 static void test_maps(void **state) {
-        static const InjectRange here = {16 * PAGE, 4 * PAGE, false};
-        static const InjectRange moved = {16 * PAGE, 4 * PAGE, true};
-        static const InjectRange start = {0, 4 * PAGE, true};
-        static const InjectRange big = {4 * PAGE, 16 * PAGE, true};
-        static const InjectRange end = {INT64_MAX / 4096 * 4096 - 4 * PAGE, 4 * PAGE, true};
+        static const InjectRange here = {16 * PAGE, 4 * PAGE, INJECT_SHIFT_NO};
+        static const InjectRange moved = {16 * PAGE, 4 * PAGE, INJECT_SHIFT_YES};
+        static const InjectRange start = {0, 4 * PAGE, INJECT_SHIFT_YES};
+        static const InjectRange big = {4 * PAGE, 16 * PAGE, INJECT_SHIFT_YES};
+        static const InjectRange either = {2 * PAGE, 4 * PAGE, INJECT_SHIFT_AUTO};
+        static const InjectRange first = {0, 4 * PAGE, INJECT_SHIFT_AUTO};
+        static const InjectRange end = {INT64_MAX / 4096 * 4096 - 4 * PAGE, 4 * PAGE,
+                                        INJECT_SHIFT_YES};
         static const struct {
                 const InjectRange *range;
                 uint64_t length, flags, offset;
@@ -74,9 +77,9 @@ static void test_maps(void **state) {
                 uint64_t to;
         } table[] = {
                         /* The program says where. */
-                        {&here, 4 * PAGE, MAP_SHARED, 16 * PAGE, INJECT_MAP_FINE, 0},
-                        {&here, PAGE, MAP_SHARED | MAP_FIXED, 19 * PAGE, INJECT_MAP_FINE, 0},
-                        {&here, PAGE - 1, MAP_SHARED, 19 * PAGE, INJECT_MAP_FINE, 0},
+                        {&here, 4 * PAGE, MAP_SHARED, 16 * PAGE, INJECT_MAP_HERE, 0},
+                        {&here, PAGE, MAP_SHARED | MAP_FIXED, 19 * PAGE, INJECT_MAP_HERE, 0},
+                        {&here, PAGE - 1, MAP_SHARED, 19 * PAGE, INJECT_MAP_HERE, 0},
                         {&here, PAGE + 1, MAP_SHARED, 19 * PAGE, INJECT_MAP_OUTSIDE, 0},
                         {&here, 5 * PAGE, MAP_SHARED, 16 * PAGE, INJECT_MAP_OUTSIDE, 0},
                         {&here, PAGE, MAP_SHARED, 15 * PAGE, INJECT_MAP_OUTSIDE, 0},
@@ -87,11 +90,11 @@ static void test_maps(void **state) {
                         {&here, PAGE, MAP_SHARED, UINT64_MAX - PAGE + 1, INJECT_MAP_OUTSIDE, 0},
                         {&here, 4 * PAGE, MAP_PRIVATE, 16 * PAGE, INJECT_MAP_PRIVATE, 0},
                         {&here, 4 * PAGE, MAP_SHARED_VALIDATE | MAP_SYNC, 16 * PAGE,
-                         INJECT_MAP_FINE, 0},
+                         INJECT_MAP_HERE, 0},
                         /* The kernel's to refuse, or nothing of ours. */
-                        {&here, 4 * PAGE, MAP_SHARED | MAP_ANONYMOUS, 0, INJECT_MAP_FINE, 0},
-                        {&here, 0, MAP_SHARED, 0, INJECT_MAP_FINE, 0},
-                        {&here, PAGE, MAP_SHARED, 1, INJECT_MAP_FINE, 0},
+                        {&here, 4 * PAGE, MAP_SHARED | MAP_ANONYMOUS, 0, INJECT_MAP_KERNEL, 0},
+                        {&here, 0, MAP_SHARED, 0, INJECT_MAP_KERNEL, 0},
+                        {&here, PAGE, MAP_SHARED, 1, INJECT_MAP_KERNEL, 0},
                         {&here, PAGE, 0, 16 * PAGE, INJECT_MAP_PRIVATE, 0},
                         /* It does not know of an offset. */
                         {&moved, 4 * PAGE, MAP_SHARED, 0, INJECT_MAP_MOVE, 16 * PAGE},
@@ -102,13 +105,23 @@ static void test_maps(void **state) {
                         {&moved, 4 * PAGE, MAP_SHARED, 16 * PAGE, INJECT_MAP_OUTSIDE, 0},
                         {&moved, UINT64_MAX, MAP_SHARED, 0, INJECT_MAP_OUTSIDE, 0},
                         {&moved, 4 * PAGE, MAP_PRIVATE, 0, INJECT_MAP_PRIVATE, 0},
-                        {&moved, PAGE, MAP_SHARED, PAGE / 2, INJECT_MAP_FINE, 0},
+                        {&moved, PAGE, MAP_SHARED, PAGE / 2, INJECT_MAP_KERNEL, 0},
                         /* Not where the slice is, although that is within its size. */
                         {&big, 4 * PAGE, MAP_SHARED, 4 * PAGE, INJECT_MAP_MOVE, 8 * PAGE},
                         {&end, 4 * PAGE, MAP_SHARED, 0, INJECT_MAP_MOVE,
                          INT64_MAX / 4096 * 4096 - 4 * PAGE},
-                        {&start, 4 * PAGE, MAP_SHARED, 0, INJECT_MAP_FINE, 0},
+                        {&start, 4 * PAGE, MAP_SHARED, 0, INJECT_MAP_HERE, 0},
                         {&start, 5 * PAGE, MAP_SHARED, 0, INJECT_MAP_OUTSIDE, 0},
+                        /* It may or may not: all of it is clear, parts of it are not always. */
+                        {&either, 4 * PAGE, MAP_SHARED, 0, INJECT_MAP_MOVE, 2 * PAGE},
+                        {&either, 4 * PAGE, MAP_SHARED, 2 * PAGE, INJECT_MAP_HERE, 0},
+                        {&either, PAGE, MAP_SHARED, PAGE, INJECT_MAP_MOVE, 3 * PAGE},
+                        {&either, PAGE, MAP_SHARED, 2 * PAGE, INJECT_MAP_UNCLEAR, 0},
+                        {&either, PAGE, MAP_SHARED, 3 * PAGE, INJECT_MAP_UNCLEAR, 0},
+                        {&either, PAGE, MAP_SHARED, 4 * PAGE, INJECT_MAP_HERE, 0},
+                        {&either, 4 * PAGE, MAP_SHARED, PAGE, INJECT_MAP_OUTSIDE, 0},
+                        {&either, PAGE, MAP_SHARED, 6 * PAGE, INJECT_MAP_OUTSIDE, 0},
+                        {&first, 4 * PAGE, MAP_SHARED, 0, INJECT_MAP_HERE, 0},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++) {

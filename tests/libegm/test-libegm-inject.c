@@ -203,6 +203,48 @@ static void test_shift(void **state) {
         bed_end(&bed);
 }
 
+/* Slice 0 by its place in the region, slice 1 from its start; and from then on so. */
+static void use_either_way(void) {
+        int a = open(PATH0, O_RDWR), b = open(PATH1, O_RDWR);
+        uint32_t head[10] = {40};
+        char *p, *q;
+
+        MUST(a >= 0 && b >= 0);
+        MUST_FAIL(map(a, OFFSET, 4096), EINVAL);
+        p = map(a, OFFSET, SIZE);
+        q = map(b, 0, 1 * MIB);
+        MUST(p != MAP_FAILED && q != MAP_FAILED);
+        p[3] = 'P';
+        q[3] = 'Q';
+        MUST_FAIL(map(a, 0, SIZE), EINVAL);
+        MUST_FAIL(map(b, 4 * MIB, 1 * MIB), EINVAL);
+        p = map(a, OFFSET, 4096);
+        q = map(b, 4096, 4096);
+        MUST(p != MAP_FAILED && p[3] == 'P' && q != MAP_FAILED);
+        q[3] = 'q';
+        /* The kernel's to answer, by a file that has no such call; the launcher's, where the offset would be wrong. */
+        head[3] = (uint32_t) a;
+        MUST_FAIL(ioctl(1000000, 0x3b8f, head), EBADF);
+        head[3] = (uint32_t) b;
+        MUST_FAIL(ioctl(1000000, 0x3b8f, head), ENOTTY);
+        MUST_FAIL(ioctl(1000000, 0x3b8f, NULL), EFAULT);
+}
+
+static void test_shift_auto(void **state) {
+        static const char *const words[] = {"it is not clear whether", "outside", NULL};
+        Bed bed;
+
+        bed_start(&bed, true, false);
+        assert_int_equal(egm_inject_set_shift(bed.inject, 0, -1), 0);
+        assert_int_equal(egm_inject_set_shift(bed.inject, 1, -1), 0);
+        (void) bed_run(&bed, use_either_way, words);
+        check_memory(OFFSET + 3, 'P');
+        check_memory(4 * MIB + 3, 'Q');
+        check_memory(4 * MIB + 4096 + 3, 'q');
+        check_memory(3, 0);
+        bed_end(&bed);
+}
+
 static void on_alarm(int signo) {
 }
 
@@ -361,11 +403,11 @@ static void test_retired(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        cmocka_unit_test(test_open),      cmocka_unit_test(test_open_wrongly),
-                        cmocka_unit_test(test_path),      cmocka_unit_test(test_use),
-                        cmocka_unit_test(test_shift),     cmocka_unit_test(test_threads),
-                        cmocka_unit_test(test_duplicate), cmocka_unit_test(test_helpers),
-                        cmocka_unit_test(test_retired),
+                        cmocka_unit_test(test_open),    cmocka_unit_test(test_open_wrongly),
+                        cmocka_unit_test(test_path),    cmocka_unit_test(test_use),
+                        cmocka_unit_test(test_shift),   cmocka_unit_test(test_shift_auto),
+                        cmocka_unit_test(test_threads), cmocka_unit_test(test_duplicate),
+                        cmocka_unit_test(test_helpers), cmocka_unit_test(test_retired),
         };
 
         return bed_main(tests, ELEMENTSOF(tests));
