@@ -17,6 +17,7 @@ typedef struct Run {
         const Options *o;
         egm_connection *connection;
         egm_lease *lease;
+        egm_inject *inject; /* NULL: the command opens nothing of ours by path */
         char *id;
         int lifetime_fd; /* ours, so that the lease outlives a command that closes what it does not know */
         PlaceholderSlice *slices;
@@ -39,6 +40,7 @@ static void run_done(Run *run) {
         free(run->slices);
         free(run->fds);
         free(run->id);
+        egm_inject_unref(run->inject);
         egm_lease_unref(run->lease);
         egm_connection_unref(run->connection);
         safe_close(run->lifetime_fd);
@@ -74,6 +76,7 @@ static int describe_slices(Run *run) {
                 PlaceholderSlice *s = run->slices + i;
 
                 (void) egm_lease_get_slice(run->lease, i, &s->region, &s->fd, &s->offset, &s->size);
+                s->path = egm_inject_get_path(run->inject, i);
                 run->fds[run->n_fds++] = s->fd;
         }
         run->fds[run->n_fds++] = run->lifetime_fd;
@@ -150,25 +153,42 @@ static void forward_signal(int signal_fd, const Spawned *child) {
                 (void) spawned_kill(child, (int) si.ssi_signo);
 }
 
-/* The command's exit status, as a shell would say it. */
-static int wait_for(const Spawned *child, int signal_fd) {
-        siginfo_t si = {};
+/* Until the command has ended. */
+static int serve(const Run *run, const Spawned *child, int signal_fd) {
+        int inject_fd = run->inject ? egm_inject_get_fd(run->inject) : -EBADF;
 
         for (;;) {
                 struct pollfd p[] = {
                                 {.fd = child->pidfd, .events = POLLIN},
                                 {.fd = signal_fd, .events = POLLIN},
+                                {.fd = inject_fd, .events = POLLIN},
                 };
 
                 if (poll(p, ELEMENTSOF(p), -1) < 0 && errno != EINTR)
-                        return complain_call(NULL, -errno, "Failed to wait for the command");
+                        return -errno;
                 if (p[0].revents != 0)
-                        break;
+                        return 0;
                 if (p[1].revents != 0)
                         forward_signal(signal_fd, child);
+                if (p[2].revents != 0 && !inject_serve(run->inject))
+                        inject_fd = -EBADF;
         }
+}
+
+/* The command's exit status, as a shell would say it. */
+static int wait_for(Run *run, const Spawned *child, int signal_fd) {
+        siginfo_t si = {};
+        int r;
+
+        r = serve(run, child, signal_fd);
+        if (r < 0)
+                return complain_call(NULL, r, "Failed to wait for the command");
         if (waitid(P_PID, (id_t) child->pid, &si, WEXITED) < 0)
                 return complain_call(NULL, -errno, "Failed to wait for the command");
+        if (run->inject && si.si_code == CLD_EXITED && si.si_status != 0)
+                inject_explain(run->inject, run->argv[0]);
+        /* It has the memory, too. */
+        run->inject = egm_inject_unref(run->inject);
         return si.si_code == CLD_EXITED ? si.si_status : 128 + si.si_status;
 }
 
@@ -185,6 +205,30 @@ static void release(const Run *run) {
                 (void) complain_call(c, r, "Failed to release lease %s", run->id);
 }
 
+static int install(void *userdata) {
+        return egm_inject_install(userdata);
+}
+
+/* What the process opens from here on is shown to us. */
+static int prepare_inject(Run *run, Spawned *child) {
+        int fd, r;
+
+        r = spawned_prepare(child, &fd);
+        if (r == -EBUSY) {
+                complain("A seccomp supervisor watches us already, perhaps another egmctl run: one "
+                         "lease can have several slices (--no-inject does without)");
+                return STATUS_FAILED;
+        }
+        if (r >= 0) {
+                r = egm_inject_set_listener(run->inject, fd);
+                if (r < 0)
+                        safe_close(fd);
+        }
+        if (r < 0)
+                return complain_call(NULL, r, "Failed to watch what the command opens");
+        return STATUS_OK;
+}
+
 /* Ties the lease to the process that waits to become the command, and lets it. */
 static int bind_and_start(Run *run, Spawned *child) {
         int r;
@@ -193,6 +237,11 @@ static int bind_and_start(Run *run, Spawned *child) {
         if (r < 0)
                 return complain_call(run->connection, r, "Failed to bind lease %s to the command",
                                      run->id);
+        if (run->inject) {
+                r = prepare_inject(run, child);
+                if (r != STATUS_OK)
+                        return r;
+        }
         r = spawned_start(child);
         if (r < 0) {
                 (void) complain_call(NULL, r, "Failed to execute %s", run->argv[0]);
@@ -207,6 +256,8 @@ static int spawn_and_wait(Run *run, int signal_fd, const SpawnSignals *signals) 
                         .environment = run->environment,
                         .fds = run->fds,
                         .n_fds = run->n_fds,
+                        .prepare = install,
+                        .userdata = run->inject,
         };
         _cleanup_(spawned_done) Spawned child = SPAWNED_NULL;
         int r;
@@ -217,10 +268,11 @@ static int spawn_and_wait(Run *run, int signal_fd, const SpawnSignals *signals) 
         r = bind_and_start(run, &child);
         if (r != STATUS_OK)
                 return r;
-        /* From here on nothing of the memory is ours, and nothing is to be said to the daemon. */
+        /* From here on nothing of the memory is ours but what is to be handed out, and nothing is to be said to the
+         * daemon. */
         run->lease = egm_lease_unref(run->lease);
         run->connection = egm_connection_unref(run->connection);
-        return wait_for(&child, signal_fd);
+        return wait_for(run, &child, signal_fd);
 }
 
 static int run_command(Run *run, int n_args, char **args) {
@@ -263,7 +315,11 @@ int verb_run(const Options *o, int n_args, char **args) {
         r = acquire(o, run.connection, label, &run.lease);
         if (r != STATUS_OK)
                 return r;
-        status = run_command(&run, n_args, args);
+        status = inject_new(o, run.lease, n_args, args, &run.inject);
+        if (status == STATUS_OK)
+                status = run_command(&run, n_args, args);
+        else
+                (void) egm_lease_release(run.lease);
         if (run.id)
                 release(&run);
         return status;

@@ -21,7 +21,7 @@ static const Verb verbs[] = {
                 {"monitor", 0, 0, 0, false, verb_monitor},
                 {"lease", 0, 0, OPTIONS_ACQUIRE | OPTIONS_PERSISTENT | OPTIONS_PROPERTY, false,
                  verb_lease},
-                {"run", 1, -1, OPTIONS_ACQUIRE, true, verb_run},
+                {"run", 1, -1, OPTIONS_ACQUIRE | OPTIONS_INJECT, true, verb_run},
                 {"format", 1, 1, OPTIONS_FORMAT, false, verb_format},
                 {"release", 1, -1, OPTIONS_RELEASE, false, verb_release},
 };
@@ -61,6 +61,15 @@ static const char help_text[] =
                 "     --label=TEXT            Name the lease\n"
                 "     --wait=SECONDS          Wait for memory for so long, or 'infinity'\n"
                 "     --persistent            lease: print it and exit; it ends by release only\n"
+                "\n"
+                "%1$sOptions of run:%3$s\n"
+                "     --inject, --no-inject   Answer COMMAND's open of {0.path} with the memory "
+                "(default:\n"
+                "                             for VMMs, and if the path is used)\n"
+                "     --as=PATH               COMMAND opens this path instead; once for each "
+                "slice\n"
+                "     --shift=MODE            on: it knows of no offset; off: it does; auto "
+                "(default)\n"
                 "\n"
                 "%1$sOptions of format:%3$s\n"
                 "     --for=WHOM              qemu, qemu-nvidia, libvirt, crosvm, "

@@ -44,6 +44,15 @@ int complain_oom(void);
 int connect_bus(const Options *o, egm_connection **ret);
 int take_snapshot(const Options *o, egm_connection **ret_connection, egm_snapshot **ret_snapshot);
 
+/* ---- egmctl-inject.c ---- */
+
+/* What answers the command's opens, or NULL if nothing has to. 0, or an exit status. */
+int inject_new(const Options *o, egm_lease *lease, int n_args, char **args, egm_inject **ret);
+/* Answers a call that waits, and says what is wrong with it. False: there will be no more. */
+bool inject_serve(egm_inject *inject);
+/* A command that failed may have failed for want of its memory. */
+void inject_explain(egm_inject *inject, const char *command);
+
 /* ---- egmctl-acquire.c ---- */
 
 /* Acquires what the options say, labelled as they say or else so. 0, or an exit status. */

@@ -38,6 +38,11 @@ enum {
         ARG_ALLOW_OFFSET,
         ARG_NODE_DIRECTORY,
         ARG_ONE_LINE,
+        /* OPTIONS_INJECT */
+        ARG_INJECT,
+        ARG_NO_INJECT,
+        ARG_AS,
+        ARG_SHIFT,
 };
 
 #define KILL_AFTER_DEFAULT_USEC (10 * USEC_PER_SEC)
@@ -72,6 +77,10 @@ static const struct option long_options[] = {
                 {"allow-offset", no_argument, NULL, ARG_ALLOW_OFFSET},
                 {"node-directory", required_argument, NULL, ARG_NODE_DIRECTORY},
                 {"one-line", no_argument, NULL, ARG_ONE_LINE},
+                {"inject", no_argument, NULL, ARG_INJECT},
+                {"no-inject", no_argument, NULL, ARG_NO_INJECT},
+                {"as", required_argument, NULL, ARG_AS},
+                {"shift", required_argument, NULL, ARG_SHIFT},
                 {},
 };
 
@@ -82,6 +91,7 @@ void options_done(Options *o) {
         slice_option_done(&o->single);
         free(o->properties);
         format_option_done(&o->format);
+        inject_option_done(&o->inject);
         *o = (Options){};
 }
 
@@ -106,6 +116,8 @@ static unsigned option_groups(int c) {
                 return OPTIONS_PERSISTENT;
         if (c == 'p' || c == ARG_VALUE)
                 return OPTIONS_PROPERTY;
+        if (c >= ARG_INJECT)
+                return OPTIONS_INJECT;
         if (c >= ARG_FOR)
                 return OPTIONS_FORMAT;
         return 0;
@@ -217,6 +229,8 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 o->value = true;
                 return 0;
         default:
+                if (option_groups(c) == OPTIONS_INJECT)
+                        return inject_option_set(&o->inject, option_name(c), value, reterr);
                 if (groups & option_groups(c) & OPTIONS_FORMAT)
                         return format_option_set(&o->format, option_name(c), value, reterr);
                 /* --size, --whole, --region… are the keys of --slice. */
@@ -309,10 +323,15 @@ int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool 
         if (o->has_kill_after && !o->kill)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "--kill-after= goes with --kill");
-        if (!o->has_kill_after)
-                o->kill_after_usec = KILL_AFTER_DEFAULT_USEC;
         if ((groups & OPTIONS_ACQUIRE) && o->n_slices == 0)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "Say how much: --size=, --whole or --slice=");
+        if (groups & OPTIONS_INJECT) {
+                r = inject_option_check(&o->inject, o->n_slices, reterr);
+                if (r < 0)
+                        return r;
+        }
+        if (!o->has_kill_after)
+                o->kill_after_usec = KILL_AFTER_DEFAULT_USEC;
         return 0;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "format-option.h"
+#include "inject-plan.h"
 #include "slice-option.h"
 
 /* The command line. */
@@ -19,6 +20,7 @@ typedef enum OptionGroup {
         OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
         OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
         OPTIONS_RELEASE = 1 << 4,    /* --kill, --kill-after, --wait */
+        OPTIONS_INJECT = 1 << 5,     /* --inject, --as, --shift */
 } OptionGroup;
 
 typedef struct Options {
@@ -45,6 +47,7 @@ typedef struct Options {
         bool value;
 
         FormatOption format;
+        InjectOption inject;
 } Options;
 
 void options_done(Options *o);

@@ -91,7 +91,10 @@ static void put(FILE *f, const Placeholder *h, const PlaceholderValues *v) {
                 fputs(v->lease, f);
                 break;
         case KIND_PATH:
-                fprintf(f, "/proc/self/fd/%d", s->fd);
+                if (s->path)
+                        fputs(s->path, f);
+                else
+                        fprintf(f, "/proc/self/fd/%d", s->fd);
                 break;
         case KIND_FD:
                 fprintf(f, "%d", s->fd);
@@ -150,4 +153,23 @@ int placeholder_expand(const char *text, const PlaceholderValues *v, char **ret,
         if (ret)
                 *ret = TAKE_PTR(result);
         return 0;
+}
+
+bool placeholder_is_used(const char *text, size_t slice, const char *word) {
+        Kind kind = kind_from_word(word, strlen(word));
+        Placeholder h;
+
+        assert(kind != KIND_UNKNOWN);
+        for (const char *p = text; *p;) {
+                bool itself = *p == '\\' && placeholder_at(p + 1, &h);
+
+                if (!itself && !placeholder_at(p, &h)) {
+                        p++;
+                        continue;
+                }
+                if (!itself && h.kind == kind && h.slice == slice)
+                        return true;
+                p += h.length + itself;
+        }
+        return false;
 }

@@ -12,6 +12,7 @@ typedef struct PlaceholderSlice {
         int fd;
         uint64_t offset;
         uint64_t size;
+        const char *path; /* NULL: the descriptor's */
 } PlaceholderSlice;
 
 typedef struct PlaceholderValues {
@@ -22,3 +23,5 @@ typedef struct PlaceholderValues {
 
 /* -EINVAL with words: what looks like one ({N.word}) but is unknown, or a slice that there is not. ret may be NULL. */
 int placeholder_expand(const char *text, const PlaceholderValues *v, char **ret, EgmError *reterr);
+/* Is {slice.word} in the text? */
+bool placeholder_is_used(const char *text, size_t slice, const char *word);

@@ -43,13 +43,45 @@ static int become(const SpawnWhat *what, const SpawnSignals *signals) {
         return -errno;
 }
 
+typedef union Control {
+        char buffer[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header; /* for its alignment */
+} Control;
+
+/* Descriptors that are negative are errors, and travel as such alone. */
+static void send_fd(int channel, int fd) {
+        Control control = {};
+        struct iovec iov = {&fd, sizeof(fd)};
+        struct msghdr m = {
+                        .msg_iov = &iov,
+                        .msg_iovlen = 1,
+                        .msg_control = fd >= 0 ? &control : NULL,
+                        .msg_controllen = fd >= 0 ? sizeof(control) : 0,
+        };
+
+        control.header = (struct cmsghdr){
+                        .cmsg_len = CMSG_LEN(sizeof(fd)),
+                        .cmsg_level = SOL_SOCKET,
+                        .cmsg_type = SCM_RIGHTS,
+        };
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+        (void) sendmsg(channel, &m, MSG_NOSIGNAL);
+}
+
 static void child(const SpawnWhat *what, const SpawnSignals *signals, int channel) {
         char byte;
         int r;
 
-        if (read(channel, &byte, 1) == 1) {
+        while (read(channel, &byte, 1) == 1) {
+                if (byte == 'p') {
+                        r = what->prepare(what->userdata);
+                        send_fd(channel, r);
+                        safe_close(r);
+                        continue;
+                }
                 r = become(what, signals);
                 (void) send(channel, &r, sizeof(r), MSG_NOSIGNAL);
+                break;
         }
         _exit(127);
 }
@@ -75,6 +107,35 @@ int spawn(const SpawnWhat *what, const SpawnSignals *signals, Spawned *ret) {
                 return -errno;
         *ret = s;
         s = SPAWNED_NULL;
+        return 0;
+}
+
+int spawned_prepare(Spawned *s, int *ret_fd) {
+        Control control = {};
+        int result, fd = -EBADF;
+        struct iovec iov = {&result, sizeof(result)};
+        struct msghdr m = {
+                        .msg_iov = &iov,
+                        .msg_iovlen = 1,
+                        .msg_control = &control,
+                        .msg_controllen = sizeof(control),
+        };
+        const struct cmsghdr *c;
+        ssize_t n;
+
+        (void) send(s->channel, "p", 1, MSG_NOSIGNAL);
+        do
+                n = recvmsg(s->channel, &m, MSG_WAITALL | MSG_CMSG_CLOEXEC);
+        while (n < 0 && errno == EINTR);
+        if (n != (ssize_t) sizeof(result))
+                return n < 0 ? -errno : -ESRCH; /* killed while it waited */
+        if (result < 0)
+                return result;
+        c = CMSG_FIRSTHDR(&m);
+        if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fd)))
+                return -EBADF;
+        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+        *ret_fd = fd;
         return 0;
 }
 

@@ -17,7 +17,7 @@ typedef struct SpawnSignals {
 typedef struct Spawned {
         pid_t pid; /* 0: none */
         int pidfd;
-        int channel; /* while it waits: a byte lets it go on, the end stops it; it answers with errno, or execve() closes it */
+        int channel; /* while it waits: bytes tell it to go on, the end stops it; it answers with errno, or execve() closes it */
 } Spawned;
 
 #define SPAWNED_NULL ((Spawned){.pidfd = -EBADF, .channel = -EBADF})
@@ -30,9 +30,13 @@ typedef struct SpawnWhat {
         char **environment; /* "NAME=VALUE"s to add */
         const int *fds;     /* to stay open under the same numbers, in the command alone */
         size_t n_fds;
+        int (*prepare)(void *userdata); /* in the process, between fork() and execve(): a descriptor, or -errno */
+        void *userdata;
 } SpawnWhat;
 
 int spawn(const SpawnWhat *what, const SpawnSignals *signals, Spawned *ret);
+/* Lets it prepare itself; the descriptor comes here. */
+int spawned_prepare(Spawned *s, int *ret_fd);
 /* Lets it become the command. The errno of execve() if it could not. */
 int spawned_start(Spawned *s);
 int spawned_kill(const Spawned *s, int signo);

@@ -80,7 +80,7 @@ check 1 '' "descriptors are not here" format "$half2" --for=crosvm
 check 0 'path=memfd:egm4' '' format "$half1" --for=crosvm
 unset EGM_LEASE EGM_SLICES EGM_LIFETIME_FD
 # shellcheck disable=SC2016 # the inner shell's
-check 0 'same' '' run --size=2M --wait=60 -- sh -c '
+check 0 'same' '' run --no-inject --size=2M --wait=60 -- sh -c '
         "$1" --bus="$2" format "$EGM_LEASE" --for=crosvm | grep -q "path=$3,offset=0x$(printf %x "$4")," && echo same
 ' - "$egmctl" "$bus" '{0.path}' '{0.offset}'
 

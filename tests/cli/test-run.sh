@@ -45,8 +45,10 @@ check_table <<'END'
 0   | 7 egm4 1048576 2097152   |         | run --size=2M -- echo '{lease}' '{0.region}' '{0.offset}' '{0.size}'
 0   | {0.fd} {} {"a":{"b":1}} ${x} {a,b} |  | run --size=2M -- echo '\{0.fd}' '{}' '{"a":{"b":1}}' '${x}' '{a,b}'
 0   | --size=9 -n              |         | run --size=2M echo x --size=9 -n
-0   | [/proc/self/fd/          |         | run --size=2M -- echo '[{0.path}]'
-0   | same                     |         | run --size=2M -- sh -c '[ "/proc/self/fd/$1" = "$2" ] && echo same' - '{0.fd}' '{0.path}'
+0   | [/proc/self/fd/          |         | run --size=2M --no-inject -- echo '[{0.path}]'
+0   | same                     |         | run --size=2M --no-inject -- sh -c '[ "/proc/self/fd/$1" = "$2" ] && echo same' - '{0.fd}' '{0.path}'
+0   | [/run/egm/lease-7/slice-0] |       | run --size=2M -- echo '[{0.path}]'
+0   | [/x/y]                   |         | run --size=2M --as=/x/y -- echo '[{0.path}]'
 0   | EGM_LEASE=7              |         | run --size=2M -- env
 0   | fits                     |         | run --size=2M -- sh -c '[ "$EGM_SLICES" = "$1" ] && echo fits' - '{0.fd}:egm4:1048576:2097152'
 

@@ -61,6 +61,14 @@ check_table <<'END'
 2 |                  | Placeholder {1.fd}                     | run --size=1G echo '{1.fd}'
 2 |                  | Unknown placeholder {0.nope}           | run --size=1G -- echo '{"a":{}}' '{0.nope}'
 2 |                  | Placeholder {2.path}                   | run --slice=size=1G --slice=whole true '{2.path}'
+2 |                  | exclude each other                     | run --size=1G --inject --no-inject true
+2 |                  | --shift= is auto, on or off            | run --size=1G --shift=yes true
+2 |                  | absolute path                          | run --size=1G --as=x true
+2 |                  | one path is one slice                  | run --size=1G --as=/x --as=/x true
+2 |                  | given 2 times, for 1 slices            | run --size=1G --as=/x --as=/y true
+2 |                  | --no-inject switches off               | run --size=1G --as=/x --no-inject true
+2 |                  | --no-inject switches off               | run --size=1G --shift=on --no-inject true
+2 |                  | no option '--inject'                   | lease --size=1G --inject
 
 # No bus: said once, with the address, as a failure and not as bad usage.
 1 |                  | no-such-bus: No such file              | status

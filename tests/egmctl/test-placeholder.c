@@ -99,6 +99,33 @@ static void test_expand(void **state) {
         }
 }
 
+static void test_is_used(void **state) {
+        static const struct {
+                const char *text;
+                size_t slice;
+                const char *word;
+                bool used;
+        } table[] = {
+                        {"{0.path}", 0, "path", true},
+                        {"a={1.offset},b", 1, "offset", true},
+                        {"{0.fd}{0.path}", 0, "path", true},
+                        {"{{0.path}", 0, "path", true},
+                        {"{0.path}", 1, "path", false},
+                        {"{0.path}", 0, "offset", false},
+                        {"\\{0.path}", 0, "path", false},
+                        {"\\{0.path}{0.path}", 0, "path", true},
+                        {"{0.pathx}", 0, "path", false},
+                        {"0.path", 0, "path", false},
+                        {"{lease}", 0, "path", false},
+                        {"", 0, "path", false},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++)
+                if (placeholder_is_used(table[i].text, table[i].slice, table[i].word) !=
+                    table[i].used)
+                        fail_msg("'%s'", table[i].text);
+}
+
 /* The message names the placeholder. */
 static void test_message(void **state) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
@@ -111,6 +138,7 @@ static void test_message(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_expand),
+                        cmocka_unit_test(test_is_used),
                         cmocka_unit_test(test_message),
         };
 
