@@ -86,6 +86,25 @@ static int set_shifts(egm_inject *inject, const InjectOption *o, egm_lease *leas
         return STATUS_OK;
 }
 
+/* The lease may have been released from outside meanwhile. A daemon that is not there knows no better than its holder. */
+static int check_lease(egm_inject *inject, size_t slice, void *userdata) {
+        const InjectLease *lease = userdata;
+        _cleanup_egm_(lease_info) egm_lease_info *info = NULL;
+        _cleanup_egm_(connection) egm_connection *c = NULL;
+        int r;
+
+        r = egm_connection_new(lease->bus, &c);
+        if (r >= 0)
+                r = egm_get_lease_info(c, lease->id, &info);
+        if (r == -ENOENT || (r >= 0 && !streq(egm_lease_info_get_state(info), "active")))
+                return -ENODEV;
+        return 0;
+}
+
+int inject_watch(egm_inject *inject, const InjectLease *lease) {
+        return egm_inject_set_callback(inject, check_lease, (void *) lease);
+}
+
 int inject_new(const Options *o, egm_lease *lease, int n_args, char **args, egm_inject **ret) {
         _cleanup_egm_(inject) egm_inject *inject = NULL;
         int r;

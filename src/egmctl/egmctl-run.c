@@ -18,6 +18,7 @@ typedef struct Run {
         egm_connection *connection;
         egm_lease *lease;
         egm_inject *inject; /* NULL: the command opens nothing of ours by path */
+        InjectLease inject_lease;
         char *id;
         int lifetime_fd; /* ours, so that the lease outlives a command that closes what it does not know */
         PlaceholderSlice *slices;
@@ -224,6 +225,9 @@ static int prepare_inject(Run *run, Spawned *child) {
                 if (r < 0)
                         safe_close(fd);
         }
+        run->inject_lease = (InjectLease){run->o->bus, run->id};
+        if (r >= 0)
+                r = inject_watch(run->inject, &run->inject_lease);
         if (r < 0)
                 return complain_call(NULL, r, "Failed to watch what the command opens");
         return STATUS_OK;

@@ -48,6 +48,12 @@ int take_snapshot(const Options *o, egm_connection **ret_connection, egm_snapsho
 
 /* What answers the command's opens, or NULL if nothing has to. 0, or an exit status. */
 int inject_new(const Options *o, egm_lease *lease, int n_args, char **args, egm_inject **ret);
+/* From then on it asks whether the lease still is one. */
+typedef struct InjectLease {
+        const char *bus;
+        const char *id;
+} InjectLease;
+int inject_watch(egm_inject *inject, const InjectLease *lease);
 /* Answers a call that waits, and says what is wrong with it. False: there will be no more. */
 bool inject_serve(egm_inject *inject);
 /* A command that failed may have failed for want of its memory. */

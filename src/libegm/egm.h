@@ -331,6 +331,11 @@ int egm_inject_set_shift(egm_inject *i, size_t slice, int shift);
  * nothing is left then that a running QEMU would miss the launcher for. Default 0. */
 int egm_inject_set_narrow(egm_inject *i, int narrow);
 
+/* Called by dispatch before a descriptor is handed out: 0, or a negative errno that the program then gets instead. -ENODEV
+ * stands for a lease that has ended, which the object itself only sees once egmd has forgotten it. NULL: none. */
+typedef int (*egm_inject_callback)(egm_inject *i, size_t slice, void *userdata);
+int egm_inject_set_callback(egm_inject *i, egm_inject_callback callback, void *userdata);
+
 /* In the child, last before execve(); nothing but system calls. Sets no_new_privs unless the child has CAP_SYS_ADMIN (set-user-ID
  * programs stay what they are then). Returns the listener, which is close-on-exec. -EBUSY: a filter with a listener is there
  * already; there can be only one. */

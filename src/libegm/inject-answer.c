@@ -61,21 +61,39 @@ static int find_slice(egm_inject *i, const Peer *peer, const OpenCall *call, Inj
         return -ENOENT;
 }
 
-/* The other end of the pipe is egmd's, and it closes it when the lease ends. */
-static bool lease_has_ended(egm_inject *i) {
+/* egmd closes the other end of the pipe, or removes the FIFO, when it has forgotten the lease; one that still drains is only
+ * known to whoever asks egmd. */
+static bool lease_is_gone(egm_inject *i) {
         struct pollfd p = {.fd = i->lifetime_fd};
+        struct stat st;
 
-        return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP));
+        return (poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP))) ||
+               (fstat(i->lifetime_fd, &st) >= 0 && st.st_nlink == 0);
+}
+
+static int may_have(egm_inject *i, const InjectSlice *s) {
+        int r = 0;
+
+        if (lease_is_gone(i))
+                r = -ENODEV;
+        else if (i->callback)
+                r = i->callback(i, (size_t) (s - i->slices), i->userdata);
+        if (r == -ENODEV)
+                (void) inject_say(i, r, "Lease %s has ended: its memory is not to be had any more",
+                                  i->lease);
+        else if (r < 0)
+                (void) inject_say(i, r, "%s is not handed out: %s", s->path, strerror(-r));
+        return r;
 }
 
 static InjectAnswer give(egm_inject *i, const Peer *peer, const InjectSlice *s, int at_least,
                          int flags) {
         unsigned first = inject_first_fd(i, s);
+        int r;
 
-        if (lease_has_ended(i))
-                return refuse(inject_say(i, -ENODEV,
-                                         "Lease %s has ended: its memory is not to be had any more",
-                                         i->lease));
+        r = may_have(i, s);
+        if (r < 0)
+                return refuse(r);
         for (unsigned n = first; n < first + INJECT_FDS_MAX; n++)
                 if ((int) n >= at_least && peer_fd_is(peer, (int) n, &s->file) == -EBADF)
                         return (InjectAnswer){INJECT_FD, (int) n, s, flags};

@@ -262,6 +262,14 @@ _public_ int egm_inject_set_narrow(egm_inject *i, int narrow) {
         return 0;
 }
 
+_public_ int egm_inject_set_callback(egm_inject *i, egm_inject_callback callback, void *userdata) {
+        if (!i)
+                return -EINVAL;
+        i->callback = callback;
+        i->userdata = userdata;
+        return 0;
+}
+
 _public_ int egm_inject_get_filter(egm_inject *i, const struct sock_filter **ret, size_t *ret_n) {
         if (!i || !ret || !ret_n)
                 return -EINVAL;

@@ -33,6 +33,8 @@ struct egm_inject {
         size_t call_size;
         struct seccomp_notif *call;
         uint64_t mark; /* in the upper half of the descriptor of an mmap() that was moved, where the kernel does not look */
+        egm_inject_callback callback;
+        void *userdata;
         char *message;
         bool blind; /* it was said that some process cannot be looked at */
 };

@@ -28,6 +28,33 @@ static void test_lease_ended(void **state) {
         bed_end(&bed);
 }
 
+static void open_refused(void) {
+        MUST_FAIL(open(PATH0, O_RDWR), EBUSY);
+        MUST_FAIL(open(PATH1, O_RDWR), ENODEV);
+        MUST(open(PATH0, O_RDWR) >= 0);
+}
+
+static int refuse_twice(egm_inject *i, size_t slice, void *userdata) {
+        int *n = userdata;
+
+        assert_int_equal(slice, *n == 1);
+        return (*n)++ == 0 ? -EBUSY : *n == 2 ? -ENODEV : 0;
+}
+
+static void test_callback(void **state) {
+        static const char *const words[] = {PATH0 " is not handed out: Device or resource busy",
+                                            "Lease 7 has ended", NULL};
+        int n = 0;
+        Bed bed;
+
+        bed_start(&bed, true, false);
+        assert_int_equal(egm_inject_set_callback(NULL, refuse_twice, &n), -EINVAL);
+        assert_int_equal(egm_inject_set_callback(bed.inject, refuse_twice, &n), 0);
+        (void) bed_run(&bed, open_refused, words);
+        assert_int_equal(n, 3);
+        bed_end(&bed);
+}
+
 static void open_once(void) {
         (void) open(PATH0, O_RDWR);
         (void) open(PATH0, O_RDWR);
@@ -188,9 +215,10 @@ static void test_objects(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        cmocka_unit_test(test_lease_ended),   cmocka_unit_test(test_killed),
-                        cmocka_unit_test(test_launcher_dies), cmocka_unit_test(test_twice),
-                        cmocka_unit_test(test_no_new_privs),  cmocka_unit_test(test_objects),
+                        cmocka_unit_test(test_lease_ended), cmocka_unit_test(test_callback),
+                        cmocka_unit_test(test_killed),      cmocka_unit_test(test_launcher_dies),
+                        cmocka_unit_test(test_twice),       cmocka_unit_test(test_no_new_privs),
+                        cmocka_unit_test(test_objects),
         };
 
         return bed_main(tests, ELEMENTSOF(tests));
