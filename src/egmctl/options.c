@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <getopt.h>
+#include <pwd.h>
 
 #include "options.h"
 #include "size.h"
@@ -28,6 +29,7 @@ enum {
         ARG_KILL_AFTER,
         /* OPTIONS_PERSISTENT */
         ARG_PERSISTENT,
+        ARG_DELEGATE,
         /* OPTIONS_PROPERTY */
         ARG_VALUE,
         /* OPTIONS_FORMAT, and ARG_GPU */
@@ -68,6 +70,7 @@ static const struct option long_options[] = {
                 {"kill", no_argument, NULL, ARG_KILL},
                 {"kill-after", required_argument, NULL, ARG_KILL_AFTER},
                 {"persistent", no_argument, NULL, ARG_PERSISTENT},
+                {"delegate", required_argument, NULL, ARG_DELEGATE},
                 {"property", required_argument, NULL, 'p'},
                 {"value", no_argument, NULL, ARG_VALUE},
                 {"for", required_argument, NULL, ARG_FOR},
@@ -112,7 +115,7 @@ static unsigned option_groups(int c) {
                 return OPTIONS_ACQUIRE;
         if (c == ARG_KILL || c == ARG_KILL_AFTER)
                 return OPTIONS_RELEASE;
-        if (c == ARG_PERSISTENT)
+        if (c == ARG_PERSISTENT || c == ARG_DELEGATE)
                 return OPTIONS_PERSISTENT;
         if (c == 'p' || c == ARG_VALUE)
                 return OPTIONS_PROPERTY;
@@ -137,6 +140,19 @@ static int set_json(Options *o, const char *value, EgmError *reterr) {
 }
 
 /* NULL, which stands for no value, is as long as it takes. */
+static int set_user(Options *o, const char *value, EgmError *reterr) {
+        const struct passwd *user;
+        uint64_t uid;
+
+        user = getpwnam(value);
+        if (!user && (parse_uint64(value, &uid) < 0 || uid >= UINT32_MAX))
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--delegate=%s: neither a user's name nor a uid", value);
+        o->has_delegate = true;
+        o->delegate = user ? user->pw_uid : (uid_t) uid;
+        return 0;
+}
+
 static int set_seconds(uint64_t *ret_usec, int c, const char *value, EgmError *reterr) {
         uint64_t seconds;
 
@@ -225,6 +241,8 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
         case ARG_PERSISTENT:
                 o->persistent = true;
                 return 0;
+        case ARG_DELEGATE:
+                return set_user(o, value, reterr);
         case ARG_VALUE:
                 o->value = true;
                 return 0;

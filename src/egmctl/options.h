@@ -36,6 +36,8 @@ typedef struct Options {
         const char *label;
         uint64_t wait_usec;
         bool persistent;
+        bool has_delegate;
+        uid_t delegate;
 
         bool kill;
         bool wait; /* given at all: with release it needs no value */

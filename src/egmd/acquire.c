@@ -8,6 +8,7 @@
 #include "manager.h"
 #include "pidfd.h"
 #include "records.h"
+#include "region-delegate.h"
 #include "region-scrub.h"
 #include "size.h"
 
@@ -117,6 +118,8 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         l->owner_uid = q->uid;
         l->owner_pid = q->pid;
         l->created_usec = manager_now_usec(m);
+        l->delegated = q->delegate;
+        l->delegate_uid = q->delegate_uid;
         r = manager_lifeline_new(m, l, ret_fd);
         if (r < 0)
                 return r;
@@ -140,11 +143,25 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         return 0;
 }
 
+static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) {
+        int r;
+
+        if (!q->delegate)
+                return 0;
+        r = region_delegate(l->slices[0].region, q->delegate_uid);
+        if (r == -EOPNOTSUPP)
+                return egm_error_set(reterr, EGM_ERROR_NOT_PARTITIONABLE,
+                                     "%s is simulated: it has no node that could be handed over",
+                                     l->slices[0].region_name);
+        return r;
+}
+
 /* Grants the request or says why not. reserved is what those ahead of it may use. */
 static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regions, size_t n,
                      Lease **ret, int *ret_fd, EgmError *reterr) {
         _cleanup_free_ Placed *placed = NULL;
         uint64_t id = m->next_lease_id;
+        Lease *l = NULL;
         int r;
 
         if (m->n_leases >= MANAGER_LEASES_MAX)
@@ -162,8 +179,15 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                 return r;
         r = clean_retired(m, q, placed);
         if (r >= 0)
-                r = make_lease(m, q, id, placed, ret, ret_fd);
-        if (r == -ESRCH)
+                r = make_lease(m, q, id, placed, &l, ret_fd);
+        if (r >= 0) {
+                r = hand_over(q, l, reterr);
+                if (r < 0) {
+                        *ret_fd = safe_close(*ret_fd);
+                        l->lifeline = lifeline_free(l->lifeline);
+                        l = lease_free(l);
+                }
+        } else if (r == -ESRCH)
                 r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Holder: the process is gone");
         else if (r == -EBADF || r == -EREMOTE)
                 r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
@@ -174,7 +198,8 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                 return r;
         }
         m->next_lease_id++;
-        manager_add_lease(m, *ret);
+        manager_add_lease(m, l);
+        *ret = l;
         return 0;
 }
 

@@ -19,7 +19,9 @@ typedef struct AcquireRequest {
         size_t n_slices;
         char *label;
         LeaseLifetime lifetime;
-        int holder; /* pidfd or -EBADF */
+        int holder;    /* pidfd or -EBADF */
+        bool delegate; /* whole regions, by path, for delegate_uid to open */
+        uid_t delegate_uid;
         uint64_t wait_usec;
         uid_t uid;
         pid_t pid;

@@ -160,6 +160,15 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 b->manager->counters.refused++;
                 return bus_refuse(reterr, r, &e);
         }
+        if (q.delegate && peer->uid != 0 && q.delegate_uid != peer->uid) {
+                r = sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                      "Delegate: uid %u may have a region handed over to itself "
+                                      "only, and "
+                                      "not to uid %u",
+                                      (unsigned) peer->uid, (unsigned) q.delegate_uid);
+                acquire_request_done(&q);
+                return r;
+        }
         q.uid = peer->uid;
         q.pid = peer->pid;
         if (peer->unit && free_and_strdup(&q.unit, peer->unit) < 0) {

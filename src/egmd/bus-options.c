@@ -47,6 +47,22 @@ static int read_index(sd_bus_message *m, void *target, const char *key, EgmError
         return r;
 }
 
+static int read_delegate(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
+        AcquireRequest *q = target;
+        uint32_t uid;
+        int r;
+
+        r = sd_bus_message_read_basic(m, 'u', &uid);
+        if (r < 0)
+                return r;
+        if (uid == UINT32_MAX)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "%s: no user has uid %u", key,
+                                     uid);
+        q->delegate = true;
+        q->delegate_uid = uid;
+        return r;
+}
+
 static int read_name(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
         const char *s;
         char *copy;
@@ -233,6 +249,7 @@ static const Option acquire_options[] = {
                 {"Lifetime", "s", read_lifetime, offsetof(AcquireRequest, lifetime)},
                 {"Holder", "h", read_fd, offsetof(AcquireRequest, holder)},
                 {"WaitUSec", "t", read_u64, offsetof(AcquireRequest, wait_usec)},
+                {"Delegate", "u", read_delegate, 0},
 };
 
 int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr) {
@@ -243,10 +260,17 @@ int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr) {
         if (r >= 0 && q.n_slices == 0)
                 r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                   "Option Slices is missing or empty");
+        if (r >= 0 && q.delegate && (q.n_slices != 1 || !q.slices[0].whole))
+                r = egm_error_set(
+                                reterr, EGM_ERROR_INVALID_ARGS,
+                                "Delegate: only a single whole region can be handed over by path");
         if (r < 0) {
                 acquire_request_done(&q);
                 return r;
         }
+        /* Who opens the region by path asks the driver himself for the list of retired pages. */
+        if (q.delegate)
+                q.slices[0].include_retired = true;
         *ret = q;
         return 0;
 }

@@ -82,6 +82,8 @@ struct Lease {
         pid_t owner_pid;   /* who asked; for display only, may be gone or reused */
         char *holder_unit; /* systemd unit of the process bound to it, else of who asked */
         uint64_t created_usec;
+        bool delegated; /* whole regions, handed over by path to delegate_uid */
+        uid_t delegate_uid;
         Slice *slices;
         size_t n_slices;
 

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "manager.h"
 #include "records.h"
+#include "region-delegate.h"
 #include "region-scrub.h"
 
 /* No kernel tells of new retired pages. */
@@ -227,6 +228,7 @@ static void end_lease(Manager *m, Lease *l) {
                         continue;
                 }
                 s->phase = SLICE_DRAINING;
+                region_take_back(region); /* nobody else comes in, from here on */
                 drain_add(m->drain, s);
                 manager_region_changed(m, region);
         }
@@ -376,6 +378,8 @@ int manager_slice_drained(Manager *m, Slice *s) {
                 lease_clear_blockers(l);
         manager_region_changed(m, region);
         manager_lease_changed(m, l);
+        if (region->state == REGION_DELEGATED)
+                region_take_over(region);
         region_scrub_kick(region);
         if (s->unclean.n == 0)
                 manager_range_clean(m, region, s->offset, s->size);

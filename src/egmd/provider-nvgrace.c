@@ -56,6 +56,7 @@ static void *nvgrace_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
 
 static const ProviderVTable nvgrace_vtable = {
                 .name = "nvgrace-egm",
+                .has_node = true,
                 .open_file = nvgrace_open_file,
                 .check_file = nvgrace_check_file,
                 .list_call = nvgrace_list_call,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
@@ -139,6 +140,59 @@ int provider_adopt(Provider *p, int fd, bool offsets) {
                 return r;
         }
         p->offsets = offsets;
+        return 0;
+}
+
+/* The node itself, without opening the device. */
+static int provider_find_node(const Provider *p, int *ret_fd, struct stat *ret) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!p->vtable->has_node)
+                return -EOPNOTSUPP;
+        fd = open(p->path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return -errno;
+        if (fstat(fd, ret) < 0)
+                return -errno;
+        r = p->vtable->check_file((Provider *) p, ret);
+        if (r < 0)
+                return r;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+int provider_give_node(Provider *p, uid_t uid, uid_t *ret_before) {
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        int r;
+
+        assert(p);
+
+        r = provider_find_node(p, &fd, &st);
+        if (r < 0)
+                return r;
+        if (st.st_uid != uid && fchownat(fd, "", uid, (gid_t) -1, AT_EMPTY_PATH) < 0)
+                return -errno;
+        if (ret_before)
+                *ret_before = st.st_uid;
+        return 0;
+}
+
+int provider_step_aside(Provider *p) {
+        struct stat st;
+        int fd, r;
+
+        assert(p);
+
+        r = provider_find_node(p, &fd, &st);
+        if (r < 0)
+                return r;
+        provider_close(p);
+        p->fd = fd;
+        p->rdev = st.st_rdev;
+        p->dev = st.st_dev;
+        p->ino = st.st_ino;
         return 0;
 }
 

@@ -23,6 +23,7 @@ typedef struct Window {
 
 typedef struct ProviderVTable {
         const char *name; /* "nvgrace-egm", "sim" */
+        bool has_node;    /* the path is a device node's */
         int (*open_file)(Provider *p, int *ret_fd);
         /* 0 when an open file can be this region's: type, device number. */
         int (*check_file)(Provider *p, const struct stat *st);
@@ -77,6 +78,12 @@ int provider_probe(Provider *p);
  * what was proven then: the region is not idle, nothing is written. */
 int provider_adopt(Provider *p, int fd, bool offsets);
 void provider_close(Provider *p);
+/* Gives the node to a user, who can open it then; its mode stays. *ret_before (may be NULL): whose it was. -EOPNOTSUPP: there is no
+ * node; -ENODEV: it is another device's by now. */
+int provider_give_node(Provider *p, uid_t uid, uid_t *ret_before);
+/* Closes the file, so that somebody else can open the device, and keeps a descriptor of the node alone (O_PATH) instead: nothing can be
+ * mapped or asked through it, but the device is still recognised. Not necessarily open before. On failure nothing has changed. */
+int provider_step_aside(Provider *p);
 
 /* The retired pages: rounded out to the granule, clipped to the region, sorted, merged. Empty
  * where the driver has no list. -ENOTTY never gets out. -EBADMSG: the driver's answer makes no

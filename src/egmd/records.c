@@ -36,6 +36,8 @@ int record_lease(Manager *m, const Lease *l) {
                         .unit = l->holder_unit,
                         .created_usec = l->created_usec,
                         .released = l->released,
+                        .delegated = l->delegated,
+                        .delegate_uid = l->delegate_uid,
                         .bound = bound,
                         .n_bound = lifeline_bound(l->lifeline),
                         .slices = slices,
@@ -93,13 +95,22 @@ void record_region(Region *r) {
                 (void) log_error_errno(k, "%s: failed to store its descriptor: %m", r->name);
 }
 
-void forget_region(Region *r) {
+void unstore_region(Region *r) {
         char name[128];
         int k;
 
         stored_name(r, name, sizeof(name));
         k = fd_store_remove(name);
-        if (k >= 0 && r->manager->state)
+        if (k < 0)
+                (void) log_warning_errno(k, "%s: failed to have its descriptor forgotten: %m",
+                                         r->name);
+}
+
+void forget_region(Region *r) {
+        int k = 0;
+
+        unstore_region(r);
+        if (r->manager->state)
                 k = state_forget_region(r->manager->state, r->name);
         if (k < 0)
                 (void) log_warning_errno(k, "%s: failed to have it forgotten: %m", r->name);

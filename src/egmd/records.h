@@ -12,6 +12,8 @@ int record_lease(Manager *m, const Lease *l);
 void forget_lease(Manager *m, uint64_t id);
 /* Open and usable: its facts, and its descriptor to the service manager. */
 void record_region(Region *r);
+/* Its descriptor is not to be kept any longer. */
+void unstore_region(Region *r);
 /* Its device has gone. */
 void forget_region(Region *r);
 /* No lease number is used before it is written that it may be. */

@@ -155,7 +155,7 @@ static void opened_badly(Region *r, RegionOpening *o, int error) {
         retry_later(r);
 }
 
-int region_set_open(Region *r, Provider *p, const Ranges *retired) {
+int region_set_map(Region *r, Provider *p, const Ranges *retired) {
         _cleanup_(extent_map_freep) ExtentMap *map = NULL;
         uint64_t size = align_down(p->size, p->granule);
         int k;
@@ -178,9 +178,18 @@ int region_set_open(Region *r, Provider *p, const Ranges *retired) {
         RANGES_FOREACH (i, retired)
                 if (i->offset < size)
                         (void) region_retire(r, i->offset, MIN(i->size, size - i->offset));
+        return 0;
+}
+
+int region_set_open(Region *r, Provider *p, const Ranges *retired) {
+        int k;
+
+        k = region_set_map(r, p, retired);
+        if (k < 0)
+                return k;
         log_info("%s: ready: %s, node %i, socket %i, %zu GPUs, %s retired, %s", r->name,
-                 FORMAT_SIZE(size), r->info->node, r->info->socket, r->info->n_gpus,
-                 FORMAT_SIZE(ranges_bytes(&r->retired)),
+                 FORMAT_SIZE(extent_map_size(r->map)), r->info->node, r->info->socket,
+                 r->info->n_gpus, FORMAT_SIZE(ranges_bytes(&r->retired)),
                  p->offsets ? "sub-ranges can be lent" : "can only be lent as a whole");
         region_set_state(r, REGION_READY, NULL);
         return 0;

@@ -15,6 +15,8 @@ void region_open_cancel(Region *r);
 void region_open_abandon(Region *r);
 /* What there is, or a new one of the real driver's. */
 int region_make_provider(Region *r, Provider **ret);
-/* It is open: takes the provider, whose retired pages these are. All of it is dirty. */
+/* Takes the provider, whose retired pages these are, and a new map, all of it dirty. */
+int region_set_map(Region *r, Provider *provider, const Ranges *retired);
+/* The same when it is open: takes the provider, whose retired pages these are. All of it is dirty. */
 int region_set_open(Region *r, Provider *provider, const Ranges *retired);
 void region_set_state(Region *r, RegionState state, const char *reason);

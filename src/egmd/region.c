@@ -18,6 +18,7 @@ static const char *const region_state_table[_REGION_STATE_MAX] = {
                 [REGION_HELD_ELSEWHERE] = "held-elsewhere",
                 [REGION_FAILED] = "failed",
                 [REGION_GONE] = "gone",
+                [REGION_DELEGATED] = "delegated",
 };
 DEFINE_STRING_TABLE(region_state, RegionState)
 
@@ -189,7 +190,8 @@ void region_set_state(Region *r, RegionState state, const char *reason) {
 
 bool region_whole_only(const Region *r) {
         assert(r);
-        return r->map && !r->provider->offsets;
+        /* Without a provider, while it is being opened once more, nothing is proven. */
+        return r->map && !(r->provider && r->provider->offsets);
 }
 
 uint64_t region_granule(const Region *r) {

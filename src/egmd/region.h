@@ -22,6 +22,7 @@ typedef enum RegionState {
         REGION_HELD_ELSEWHERE,
         REGION_FAILED,
         REGION_GONE,
+        REGION_DELEGATED, /* somebody else opens it, by path, for a lease of all of it */
         _REGION_STATE_MAX,
         _REGION_STATE_INVALID = -EINVAL,
 } RegionState;
@@ -41,7 +42,8 @@ struct Region {
         char *reason; /* words, while not ready */
         bool schedulable;
         bool simulated;
-        bool no_open; /* its name says that opening may wipe host memory */
+        uid_t node_owner; /* whose the node is when it is not handed over */
+        bool no_open;     /* its name says that opening may wipe host memory */
 
         struct RegionOpening *opening; /* the worker's, while one runs */
         struct RegionOpening *

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "manager.h"
 #include "pidfd.h"
+#include "region-delegate.h"
 #include "region-open.h"
 #include "restore.h"
 #include "size.h"
@@ -332,6 +333,33 @@ static int quarantine(Region *r) {
         return 0;
 }
 
+/* Does a lease wait for this region that takes it by path? */
+static bool was_delegated(const Region *r) {
+        Lease *l;
+
+        RB_FOREACH (l, LeaseTree, &r->manager->leases)
+                for (size_t i = 0; i < l->n_slices && l->delegated; i++)
+                        if (is_ours(l->slices + i, r) && owns_bytes(l->slices + i))
+                                return true;
+        return false;
+}
+
+/* Somebody may have it open: so do not we. */
+static int attach_delegated(Region *r, Provider *p) {
+        Lease *l;
+        int k;
+
+        k = region_delegated_before(r, p);
+        if (k < 0)
+                return k;
+        attach_leases(r);
+        RB_FOREACH (l, LeaseTree, &r->manager->leases)
+                for (size_t i = 0; i < l->n_slices; i++)
+                        if (l->slices[i].region == r && l->released)
+                                region_take_back(r);
+        return 0;
+}
+
 static int attach(Region *r, Provider *p) {
         _cleanup_ranges_ Ranges retired = {};
         int k;
@@ -375,6 +403,12 @@ int restore_region(Region *r, Provider *p) {
         if (record) {
                 offsets = record->offsets;
                 r->schedulable = record->schedulable;
+        }
+        if (was_delegated(r)) {
+                k = attach_delegated(r, p);
+                if (k < 0)
+                        (void) log_error_errno(k, "%s: failed to take it up again: %m", r->name);
+                return k >= 0;
         }
         if (!take_stored(r, p, record, offsets) &&
             (!leased || !take_from_holders(r, p, record, offsets)))

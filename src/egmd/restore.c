@@ -83,6 +83,8 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
         l->owner_pid = record->owner_pid;
         l->created_usec = record->created_usec;
         l->released = record->released;
+        l->delegated = record->delegated;
+        l->delegate_uid = record->delegate_uid;
         if (!l->released) {
                 r = restore_lifeline(m, l, record);
                 if (r < 0)

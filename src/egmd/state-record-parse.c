@@ -201,6 +201,15 @@ static int parse_text_or_null(Parser *p, const Value *v, void *dest) {
         return v->json ? parse_text(p, v, dest) : 0;
 }
 
+static int parse_delegate(Parser *p, const Value *v, void *dest) {
+        LeaseRecord *l = dest;
+
+        if (!v->json)
+                return 0;
+        l->delegated = true;
+        return parse_uid(p, v, &l->delegate_uid);
+}
+
 /* Says something to people only. */
 static int parse_private(Parser *p, const Value *v, void *dest) {
         return value_expect(p, v, json_type_string, "text");
@@ -473,6 +482,7 @@ int lease_record_from_text(const char *text, size_t size, LeaseRecord *ret, unsi
                         {"unit", 1, parse_text_or_null, offsetof(LeaseRecord, unit)},
                         {"created", 1, parse_number, offsetof(LeaseRecord, created_usec)},
                         {"released", 1, parse_released, offsetof(LeaseRecord, released)},
+                        {"delegate", 2, parse_delegate, 0},
                         {"bound", 1, parse_bound, 0},
                         {"slices", 1, parse_slices, 0},
                         {},

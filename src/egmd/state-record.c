@@ -362,6 +362,10 @@ int lease_record_to_text(const LeaseRecord *r, char **ret, size_t *ret_size) {
         text_string_member(&t, "unit", r->unit);
         text_number_member(&t, "created", r->created_usec);
         text_bool_member(&t, "released", r->released);
+        if (r->delegated)
+                text_number_member(&t, "delegate", r->delegate_uid);
+        else
+                text_string_member(&t, "delegate", NULL);
         text_bound(&t, r);
         text_slices(&t, r);
         return text_finish(&t, ret, ret_size);

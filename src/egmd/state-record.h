@@ -6,7 +6,7 @@
 /* What the daemon writes down to find again after a restart, and its form: JSON, one object per file. Pure: no
  * file, no clock. */
 
-/* 1 had no slice phases, no start times of bound processes and no schedulable: read, never written. */
+/* 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
 #define STATE_FORMAT 2U
 #define STATE_FORMAT_OLDEST 1U
 /* No file of ours is longer. */
@@ -40,6 +40,8 @@ typedef struct LeaseRecord {
         char *unit;
         uint64_t created_usec;
         bool released;
+        bool delegated;
+        uid_t delegate_uid; /* while delegated */
         BoundRecord *bound;
         size_t n_bound;
         SliceRecord *slices; /* at least one */

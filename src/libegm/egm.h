@@ -137,7 +137,7 @@ uint64_t egm_region_get_retired(egm_region *r);
 uint64_t egm_region_get_granule(egm_region *r); /* sizes and offsets are multiples of it */
 int egm_region_get_node(egm_region *r);         /* NUMA node, -1: not known */
 int egm_region_get_socket(egm_region *r);       /* -1: not known */
-/* "opening", "ready", "held-elsewhere", "failed", "gone"; and why, empty when ready. */
+/* "opening", "ready", "held-elsewhere", "failed", "gone", "delegated"; and why, empty when ready. */
 const char *egm_region_get_state(egm_region *r);
 const char *egm_region_get_reason(egm_region *r);
 const char *egm_region_get_partitioning(egm_region *r); /* "full", "whole-only" */
@@ -216,6 +216,9 @@ int egm_request_set_label(egm_request *r, const char *label);
 /* 0, the default: the lease lives while any copy of its lifetime descriptor is open, or a process bound to
  * it runs. 1: only egm_release() ends it. */
 int egm_request_set_persistent(egm_request *r, int persistent);
+/* For who opens a region by its path: a single whole slice is handed over to this user, whose the node becomes; egmd closes the
+ * region meanwhile. What egm_lease_get_fd() gives is a descriptor of the node alone (O_PATH). UINT32_MAX takes it back. */
+int egm_request_set_delegate(egm_request *r, uint32_t uid);
 /* As egm_lease_bind(), at once. The pidfd is copied. -1 takes it back. */
 int egm_request_set_holder(egm_request *r, int pidfd);
 /* Queue the request for up to so long if it can be satisfied later. Default 0. */

@@ -88,6 +88,7 @@ struct egm_request {
         size_t n_slices;
         char *label;
         bool persistent;
+        uint32_t delegate; /* UINT32_MAX: nobody */
         int holder_fd;
         uint64_t wait_usec;
 };

@@ -108,7 +108,10 @@ static bool slice_fd_is_good(const LeaseSlice *s) {
         if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
                 return false;
         flags = fcntl(s->fd, F_GETFL);
-        return flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDWR;
+        if (flags < 0)
+                return false;
+        /* Of a region that was handed over by path: the node alone. */
+        return flags & O_PATH ? S_ISCHR(st.st_mode) : (flags & O_ACCMODE) == O_RDWR;
 }
 
 static bool slice_is_good(const LeaseSlice *s) {

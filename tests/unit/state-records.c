@@ -124,6 +124,7 @@ static void random_lease(LeaseRecord *r) {
                         .unit = random_text(),
                         .created_usec = random_number(UINT64_MAX),
                         .released = random_below(2) == 0,
+                        .delegated = random_below(4) == 0,
                         .n_bound = random_below(LIFELINE_BOUND_MAX + 1),
                         .n_slices = random_below(4) == 0 ? STATE_SLICES_MAX
                                                          : 1 + random_below(STATE_SLICES_MAX),
@@ -182,6 +183,8 @@ void lease_record_assert_equal(const LeaseRecord *a, const LeaseRecord *b) {
         assert_text_equal(a->unit, b->unit);
         assert_true(a->created_usec == b->created_usec);
         assert_int_equal(a->released, b->released);
+        assert_int_equal(a->delegated, b->delegated);
+        assert_int_equal(a->delegate_uid, b->delegate_uid);
         assert_int_equal(a->n_bound, b->n_bound);
         for (size_t i = 0; i < a->n_bound; i++) {
                 assert_int_equal(a->bound[i].pid, b->bound[i].pid);

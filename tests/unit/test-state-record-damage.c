@@ -82,7 +82,8 @@ static void test_mutations(void **state) {
 #define HEAD "{\"private\":\"\",\"format\":2,\"boot\":\"b\","
 #define LEASE_TEXT \
         HEAD "\"id\":7,\"label\":\"\",\"lifetime\":\"descriptor\",\"uid\":0,\"pid\":1," \
-             "\"unit\":\"\",\"created\":5,\"released\":false,\"bound\":[{\"pid\":3,\"start\":4}]," \
+             "\"unit\":\"\",\"created\":5,\"released\":false,\"delegate\":null,\"bound\":[{" \
+             "\"pid\":3,\"start\":4}]," \
              "\"slices\":[{\"region\":\"egm4\",\"offset\":0,\"size\":65536,\"phase\":\"leased\"}]" \
              "}"
 #define REGION_TEXT \
@@ -131,6 +132,7 @@ static const struct {
                 {RECORD_LEASE, "\"pid\":1", "\"pid\":2147483647", NULL},
                 {RECORD_LEASE, "\"pid\":1", "\"pid\":2147483648", "larger than 2147483647"},
                 {RECORD_LEASE, "false", "0", "released: not true or false"},
+                {RECORD_LEASE, "null", "-1", "delegate: negative"},
                 {RECORD_LEASE, "false", "False", "not JSON"},
                 {RECORD_LEASE, "{\"pid\":3,\"start\":4}", "", NULL},
                 {RECORD_LEASE, "\"pid\":3", "\"pid\":0", "bound[0]: 0 is no process"},
