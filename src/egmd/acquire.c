@@ -22,7 +22,8 @@ struct Waiter {
         void *userdata;
         uint64_t since_usec; /* CLOCK_REALTIME */
         sd_event_source *timer;
-        EgmError last; /* why it could not be served the last time */
+        sd_event_source *holder; /* whether that process is still there */
+        EgmError last;           /* why it could not be served the last time */
         TAILQ_ENTRY(Waiter) link;
 };
 
@@ -52,9 +53,10 @@ uint64_t acquire_request_bytes(const AcquireRequest *q) {
 static Waiter *waiter_free(Waiter *w) {
         if (!w)
                 return NULL;
+        w->timer = sd_event_source_disable_unref(w->timer);
+        w->holder = sd_event_source_disable_unref(w->holder);
         acquire_request_done(&w->request);
         egm_error_done(&w->last);
-        w->timer = sd_event_source_disable_unref(w->timer);
         return mfree(w);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(Waiter *, waiter_free)
@@ -156,6 +158,32 @@ static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) 
         return r;
 }
 
+static int refuse_holder(int r, EgmError *reterr) {
+        if (r == -ESRCH)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Holder: the process is gone");
+        if (r == -EBADF || r == -EREMOTE)
+                return egm_error_set(
+                                reterr, EGM_ERROR_INVALID_ARGS,
+                                "Holder: not the pidfd of a process that can be seen from here");
+        return r;
+}
+
+/* A request that cannot be granted whatever memory there is must not wait for memory. */
+static int check_holder(const AcquireRequest *q, EgmError *reterr) {
+        pid_t pid;
+        int r;
+
+        if (q->holder < 0)
+                return 0;
+        r = pidfd_get_pid(q->holder, &pid);
+        if (r >= 0) {
+                r = pidfd_is_dead(q->holder);
+                if (r > 0)
+                        r = -ESRCH;
+        }
+        return r < 0 ? refuse_holder(r, reterr) : 0;
+}
+
 /* Grants the request or says why not. reserved is what those ahead of it may use. */
 static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regions, size_t n,
                      Lease **ret, int *ret_fd, EgmError *reterr) {
@@ -187,11 +215,8 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                         l->lifeline = lifeline_free(l->lifeline);
                         l = lease_free(l);
                 }
-        } else if (r == -ESRCH)
-                r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Holder: the process is gone");
-        else if (r == -EBADF || r == -EREMOTE)
-                r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                  "Holder: not the pidfd of a process that can be seen from here");
+        } else
+                r = refuse_holder(r, reterr);
         if (r < 0) {
                 forget_lease(m, id);
                 cancel_slices(m, id, placed, q->n_slices);
@@ -253,23 +278,37 @@ static bool worth_waiting(EgmErrorKind kind) {
                kind == EGM_ERROR_NOT_PARTITIONABLE || kind == EGM_ERROR_REGION_NOT_READY;
 }
 
-static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
-        Waiter *w = userdata;
-        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+/* Takes it out of the queue, with that answer. */
+static void waiter_end(Waiter *w, int r, const EgmError *e) {
         Manager *m = w->manager;
-        int r;
 
         TAILQ_REMOVE(&m->waiters, w, link);
         m->n_waiters--;
         m->counters.refused++;
+        w->done(r, e, NULL, -EBADF, w->userdata);
+        waiter_free(w);
+        /* Those behind it may fit where it did not. */
+        manager_serve_waiters(m);
+}
+
+static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Waiter *w = userdata;
+        int r;
+
         r = egm_error_set(&e, EGM_ERROR_TIMED_OUT, "Waited %" PRIu64 ".%03" PRIu64 "s in vain: %s",
                           w->request.wait_usec / USEC_PER_SEC,
                           w->request.wait_usec % USEC_PER_SEC / USEC_PER_MSEC,
                           w->last.message ?: "no reason left");
-        w->done(r, &e, NULL, -EBADF, w->userdata);
-        waiter_free(w);
-        /* Those behind it may fit where it did not. */
-        manager_serve_waiters(m);
+        waiter_end(w, r, &e);
+        return 0;
+}
+
+static int on_holder_gone(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        int r = refuse_holder(-ESRCH, &e);
+
+        waiter_end(userdata, r, &e);
         return 0;
 }
 
@@ -291,6 +330,8 @@ static int enqueue(Manager *m, AcquireRequest *q, EgmError *why, acquire_done_t 
         r = sd_event_add_time_relative(m->event, &w->timer, CLOCK_MONOTONIC,
                                        MIN(q->wait_usec, WAIT_MAX_USEC), USEC_PER_MSEC, on_timeout,
                                        w);
+        if (r >= 0 && q->holder >= 0)
+                r = sd_event_add_io(m->event, &w->holder, q->holder, EPOLLIN, on_holder_gone, w);
         if (r < 0)
                 return r;
         w->request = *q;
@@ -343,6 +384,8 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
         *ret_waiter = NULL;
         n = describe_regions(m, regions);
         r = placement_check(q->slices, q->n_slices, regions, n, &e);
+        if (r >= 0)
+                r = check_holder(q, &e);
         if (r >= 0) {
                 poll_candidates(m, q, regions);
                 TAILQ_FOREACH (w, &m->waiters, link)

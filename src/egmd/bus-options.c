@@ -23,6 +23,21 @@ static int read_u64(sd_bus_message *m, void *target, const char *key, EgmError *
         return sd_bus_message_read_basic(m, 't', target);
 }
 
+/* 0 stands for no alignment given where requests are placed. */
+static int read_align(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
+        uint64_t align;
+        int r;
+
+        r = sd_bus_message_read_basic(m, 't', &align);
+        if (r < 0)
+                return r;
+        if (align == 0)
+                return egm_error_set(reterr, EGM_ERROR_BAD_ALIGNMENT, "%s: 0 is not a power of two",
+                                     key);
+        *(uint64_t *) target = align;
+        return r;
+}
+
 static int read_bool(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
         int b, r;
 
@@ -211,7 +226,7 @@ static const Option slice_options[] = {
                 {"Gpu", "s", read_name, offsetof(SliceRequest, gpu)},
                 {"Node", "i", read_index, offsetof(SliceRequest, node)},
                 {"Socket", "i", read_index, offsetof(SliceRequest, socket)},
-                {"Align", "t", read_u64, offsetof(SliceRequest, align)},
+                {"Align", "t", read_align, offsetof(SliceRequest, align)},
                 {"Retired", "s", read_retired, offsetof(SliceRequest, include_retired)},
 };
 

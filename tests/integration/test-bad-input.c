@@ -144,6 +144,7 @@ static void test_sizes(void **state) {
         SLICE_REFUSED("4K", BAD_ALIGNMENT, 1, "Size", "t", UINT64_C(4096));
         SLICE_REFUSED("2M + 1", BAD_ALIGNMENT, 1, "Size", "t", size + 1);
         SLICE_REFUSED("2M - 4K", BAD_ALIGNMENT, 1, "Size", "t", size - 4096);
+        SLICE_REFUSED("Align 0", BAD_ALIGNMENT, 2, "Size", "t", size, "Align", "t", UINT64_C(0));
         SLICE_REFUSED("Align 1", BAD_ALIGNMENT, 2, "Size", "t", size, "Align", "t", UINT64_C(1));
         SLICE_REFUSED("Align 3", BAD_ALIGNMENT, 2, "Size", "t", size, "Align", "t", UINT64_C(3));
         SLICE_REFUSED("Align 32K", BAD_ALIGNMENT, 2, "Size", "t", size, "Align", "t",
@@ -305,6 +306,34 @@ static void end(Granted *g) {
         bed_wait(bus, bed_all_free, NULL, "its memory");
 }
 
+/* Refused at once: a wait that cannot end well is none. The zombie has a number still. */
+static void test_waiting_holders(void **state) {
+        Granted g = bed_acquire(bus, "egm4", 4 * MIB, "descriptor");
+        uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "Size");
+        pid_t zombie = fork();
+        NoHolder no[N_NO_HOLDERS + 1];
+        siginfo_t si;
+
+        assert_true(zombie >= 0);
+        if (zombie == 0)
+                _exit(0);
+        no_holders_open(no);
+        assert_int_equal(waitid(P_PID, (id_t) zombie, &si, WEXITED | WNOWAIT), 0);
+        no[N_NO_HOLDERS] = (NoHolder){"a zombie", pidfd_open(zombie, 0)};
+        assert_true(no[N_NO_HOLDERS].fd >= 0);
+        before = bed_snapshot(bus);
+        for (size_t i = 0; i < ELEMENTSOF(no); i++) {
+                OPTION_REFUSED(no[i].name, INVALID, 1, "Holder", "h", no[i].fd);
+                REFUSED(no[i].name, INVALID, "a{sv}", 3, "Slices", "aa{sv}", 1, 2, "Size", "t", all,
+                        "Region", "s", "egm4", "Holder", "h", no[i].fd, "WaitUSec", "t",
+                        UINT64_MAX);
+                (void) close(no[i].fd);
+        }
+        free(before);
+        assert_int_equal(waitpid(zombie, NULL, 0), zombie);
+        end(&g);
+}
+
 static void test_waits(void **state) {
         Granted g = bed_acquire(bus, "egm4", 4 * MIB, "descriptor");
         uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "Size");
@@ -394,11 +423,12 @@ static void test_ended(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                        cmocka_unit_test(test_types),  cmocka_unit_test(test_keys),
-                        cmocka_unit_test(test_sizes),  cmocka_unit_test(test_places),
-                        cmocka_unit_test(test_limits), cmocka_unit_test(test_holders),
-                        cmocka_unit_test(test_waits),  cmocka_unit_test(test_lease_methods),
-                        cmocka_unit_test(test_paths),  cmocka_unit_test(test_ended),
+                        cmocka_unit_test(test_types),           cmocka_unit_test(test_keys),
+                        cmocka_unit_test(test_sizes),           cmocka_unit_test(test_places),
+                        cmocka_unit_test(test_limits),          cmocka_unit_test(test_holders),
+                        cmocka_unit_test(test_waiting_holders), cmocka_unit_test(test_waits),
+                        cmocka_unit_test(test_lease_methods),   cmocka_unit_test(test_paths),
+                        cmocka_unit_test(test_ended),
         };
 
         return cmocka_run_group_tests(tests, setup, teardown);

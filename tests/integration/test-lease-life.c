@@ -453,6 +453,46 @@ static void test_waiting_client_goes(void **state) {
         wait_all_free();
 }
 
+static int on_refused(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        bool *refused = userdata;
+
+        assert_non_null(e);
+        assert_string_equal(e->name, SD_BUS_ERROR_INVALID_ARGS);
+        assert_string_equal(e->message, "Holder: the process is gone");
+        *refused = true;
+        return 0;
+}
+
+static bool is_true(sd_bus *b, const void *arg) {
+        return *(const bool *) arg;
+}
+
+/* A lease for a process that has gone is of use to nobody: the wait for it ends with the process. */
+static void test_waiting_holder_goes(void **state) {
+        uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "Size");
+        Granted g = bed_acquire(bus, "egm4", SIZE, "descriptor");
+        sd_bus_message *m = bed_call_new(bus, EGM_PATH, EGM_MANAGER_INTERFACE, "AcquireLease");
+        bool refused = false;
+        Child c = child_new(&g);
+
+        tell(&c, "lf");
+        assert_true(sd_bus_message_append(m, "a{sv}", 3, "Slices", "aa{sv}", 1, 2, "Size", "t", all,
+                                          "Region", "s", "egm4", "Holder", "h", c.pidfd, "WaitUSec",
+                                          "t", UINT64_MAX) >= 0);
+        assert_true(sd_bus_call_async(bus, NULL, m, on_refused, &refused, 300 * USEC_PER_SEC) >= 0);
+        sd_bus_message_unref(m);
+        bed_wait(bus, waiting, &yes, "the request to wait");
+        assert_false(refused);
+        child_end(&c);
+        bed_wait(bus, is_true, &refused, "the wait to end");
+        assert_true(waiting(bus, &no));
+        expect_state(&g, "active");
+        drop(&g);
+        wait_over(&g);
+        wait_all_free();
+}
+
 static void test_waits_in_vain(void **state) {
         uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "Size");
         Granted g = bed_acquire(bus, "egm4", SIZE, "descriptor");
@@ -481,6 +521,7 @@ int main(void) {
                         cmocka_unit_test(test_all_or_nothing),
                         cmocka_unit_test(test_waits_for_memory),
                         cmocka_unit_test(test_waiting_client_goes),
+                        cmocka_unit_test(test_waiting_holder_goes),
                         cmocka_unit_test(test_waits_in_vain),
         };
 
