@@ -58,6 +58,7 @@ start_bus() {
 		  <policy context="default">
 		    <allow send_destination="*" eavesdrop="true"/>
 		    <allow eavesdrop="true"/>
+		    <allow user="*"/>
 		    <allow own="*"/>
 		  </policy>
 		</busconfig>

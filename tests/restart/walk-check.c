@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "walk.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+
+#include "size.h"
+
+/* What is true at every moment, and what must become true when nobody does anything. */
+
+/* ---- at every moment ---- */
+
+/* I5, as one message told it. */
+static void check_region(Walk *w, const ViewRegion *r, unsigned i) {
+        const char *name = walk_regions[i].name;
+        uint64_t at = 0,
+                 sum = r->free + r->leased + r->draining + r->dirty + r->scrubbing + r->retired;
+
+        if (!r->there)
+                walk_fail(w, "I5: region %s is not there", name);
+        if (streq(r->state, "ready") && r->size != walk_regions[i].size)
+                walk_fail(w, "I5: %s has %" PRIu64 " bytes", name, r->size);
+        if (streq(r->state, "ready") && sum != r->size)
+                walk_fail(w, "I5: the states of %s sum up to %" PRIu64 " of %" PRIu64, name, sum,
+                          r->size);
+        for (size_t k = 0; k < r->n_extents; k++) {
+                if (r->extents[k].offset != at || r->extents[k].size == 0)
+                        walk_fail(w, "I5: %s: extent %zu does not follow the one before", name, k);
+                at += r->extents[k].size;
+        }
+        if (r->n_extents > 0 && at != walk_regions[i].size)
+                walk_fail(w, "I5: the extents of %s end at %#" PRIx64, name, at);
+}
+
+/* Is all of it the lease's, in the books? */
+static bool is_booked(const ViewRegion *r, uint64_t offset, uint64_t size, uint64_t id,
+                      const char *state) {
+        for (size_t k = 0; k < r->n_extents; k++) {
+                const ViewExtent *x = r->extents + k;
+
+                if (walk_overlap(x->offset, x->size, offset, size) &&
+                    ((id > 0 ? x->lease != id : x->lease == 0) ||
+                     (state && !streq(x->state, state) && !streq(x->state, "retired"))))
+                        return false;
+        }
+        return r->n_extents > 0;
+}
+
+/* I4: what a holder keeps is there, active, with what it was told. */
+static void check_kept_lease(Walk *w, const View *v, const WalkLease *l) {
+        const ViewLease *seen = walk_view_lease(v, l->id);
+
+        if (!seen)
+                walk_fail(w, "I4: lease %" PRIu64 " (%s) is kept, and gone", l->id, l->label);
+        if (!streq(seen->state, walk_lease_is_lost(l) ? "lost" : "active") && !l->release_unsure)
+                walk_fail(w, "I4: lease %" PRIu64 " (%s) is kept, and %s", l->id, l->label,
+                          seen->state);
+        if (!streq(seen->label, l->label) || seen->uid != (uint32_t) geteuid() ||
+            !streq(seen->lifetime, l->persistent ? "persistent" : "descriptor") ||
+            seen->n_slices != l->n_slices)
+                walk_fail(w,
+                          "I4: lease %" PRIu64 " is not what it was: %s, uid %" PRIu32 ", %s, "
+                          "%zu slices",
+                          l->id, seen->label, seen->uid, seen->lifetime, seen->n_slices);
+        for (size_t k = 0; k < l->n_slices; k++) {
+                const WalkSlice *s = l->slices + k;
+
+                if (seen->slices[k].region != s->region || seen->slices[k].offset != s->offset ||
+                    seen->slices[k].size != s->size)
+                        walk_fail(w, "I4: slice %zu of lease %" PRIu64 " is not what it was", k,
+                                  l->id);
+                if (!s->lost && !l->release_unsure &&
+                    !is_booked(v->regions + s->region, s->offset, s->size, l->id, "leased"))
+                        walk_fail(w,
+                                  "I1: not all of %#" PRIx64 "+%#" PRIx64
+                                  " of %s is booked as lease %" PRIu64 "'s",
+                                  s->offset, s->size, walk_regions[s->region].name, l->id);
+        }
+}
+
+static void check_overlaps(Walk *w, const View *v) {
+        for (size_t i = 0; i < v->n_leases; i++)
+                for (size_t k = 0; k < i; k++) {
+                        const ViewLease *a = v->leases + i, *b = v->leases + k;
+
+                        if (!streq(a->state, "active") || !streq(b->state, "active"))
+                                continue;
+                        for (size_t x = 0; x < a->n_slices; x++)
+                                for (size_t y = 0; y < b->n_slices; y++)
+                                        if (a->slices[x].region == b->slices[y].region &&
+                                            walk_overlap(a->slices[x].offset, a->slices[x].size,
+                                                         b->slices[y].offset, b->slices[y].size))
+                                                walk_fail(w,
+                                                          "I1: leases %" PRIu64 " and %" PRIu64
+                                                          " overlap",
+                                                          a->id, b->id);
+                }
+}
+
+/* Whatever the daemon was through: what somebody maps is not on its way to anybody else. */
+static void check_mapped(Walk *w, const View *v, const WalkChild *c) {
+        for (size_t i = 0; i < WALK_SLOTS && c->pid > 0; i++) {
+                const WalkSlot *s = c->slots + i;
+                const ViewRegion *r = v->regions + s->region;
+                const WalkLease *l;
+
+                if (s->kind != WALK_SLOT_MAP || s->private || r->n_extents == 0 ||
+                    s->generation != w->regions[s->region].generation || !streq(r->state, "ready"))
+                        continue;
+                l = walk_lease_find(w, s->lease);
+                if (!is_booked(r, s->offset, s->size, l ? l->id : 0, NULL))
+                        walk_fail(w,
+                                  "I2: pid %i maps %#" PRIx64 "+%#" PRIx64
+                                  " of %s (lease serial %u), and the books give it to others",
+                                  (int) c->pid, s->offset, s->size, walk_regions[s->region].name,
+                                  s->lease);
+        }
+}
+
+static void check_view(Walk *w, const View *v) {
+        for (unsigned i = 0; i < WALK_REGIONS; i++)
+                check_region(w, v->regions + i, i);
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                if (w->leases[i].used && w->leases[i].id > 0 && !w->leases[i].ended)
+                        check_kept_lease(w, v, w->leases + i);
+        check_overlaps(w, v);
+        for (size_t i = 0; i < WALK_CHILDREN; i++)
+                check_mapped(w, v, w->children + i);
+}
+
+void walk_check_always(Walk *w) {
+        View v;
+
+        walk_pump(w, 0);
+        walk_view_read(w, &v);
+        check_view(w, &v);
+        walk_view_done(&v);
+        walk_children_check(w);
+}
+
+/* ---- at rest ---- */
+
+static char why[400];
+
+#define NOT_YET(...) \
+        do { \
+                (void) snprintf(why, sizeof(why), __VA_ARGS__); \
+                return false; \
+        } while (0)
+
+static bool names_a_blocker(const Walk *w, const ViewLease *seen, const WalkLease *l) {
+        for (size_t i = 0; i < seen->n_held_up_by; i++)
+                for (size_t k = 0; k < WALK_CHILDREN; k++)
+                        for (size_t j = 0; j < l->n_slices; j++)
+                                if (w->children[k].pid == seen->held_up_by[i] &&
+                                    walk_child_blocks(w, w->children + k, l->slices + j))
+                                        return true;
+        return false;
+}
+
+static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
+        const ViewLease *seen = walk_view_lease(v, l->id);
+        bool blocked = false, must_be = false;
+
+        for (size_t k = 0; k < l->n_slices; k++) {
+                bool b = walk_slice_is_blocked(w, l->slices + k);
+
+                blocked = blocked || b;
+                must_be = must_be || (b && !l->slices[k].was_unblocked);
+        }
+        if (!blocked) {
+                if (seen)
+                        NOT_YET("lease %" PRIu64
+                                " (%s) has ended, nobody can touch it, and it is %s",
+                                l->id, l->label, seen->state);
+                walk_lease_forget(w, l);
+                return true;
+        }
+        if (!seen) {
+                if (must_be)
+                        walk_fail(w, "I2: lease %" PRIu64 " (%s) is gone, and can still be touched",
+                                  l->id, l->label);
+                walk_lease_forget(w, l);
+                return true;
+        }
+        if (!streq(seen->state, walk_lease_is_lost(l) ? "lost" : "draining"))
+                NOT_YET("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label, seen->state);
+        if (!names_a_blocker(w, seen, l))
+                NOT_YET("HeldUpBy of lease %" PRIu64 " (%s) names nobody who does", l->id,
+                        l->label);
+        for (size_t k = 0; k < l->n_slices; k++)
+                if (walk_slice_is_blocked(w, l->slices + k) && !l->slices[k].was_unblocked &&
+                    !is_booked(v->regions + l->slices[k].region, l->slices[k].offset,
+                               l->slices[k].size, l->id, "draining"))
+                        NOT_YET("slice %zu of lease %" PRIu64 " (%s) can be touched, and does not "
+                                "drain",
+                                k, l->id, l->label);
+        return true;
+}
+
+/* What a restart could not account for shows as a lease of the daemon's own while somebody uses it. */
+static bool found_lease(Walk *w, const ViewLease *seen) {
+        WalkLease *l;
+        bool blocked = false;
+
+        if (!w->may_find || !streq(seen->label, "(unknown)"))
+                NOT_YET("lease %" PRIu64 " (%s, %s) is nobody's", seen->id, seen->label,
+                        seen->state);
+        for (size_t k = 0; k < seen->n_slices; k++)
+                blocked = blocked || walk_slice_is_blocked(w, seen->slices + k);
+        if (!blocked)
+                NOT_YET("lease %" PRIu64 " holds back what nobody uses", seen->id);
+        l = walk_lease_new(w);
+        l->id = seen->id;
+        l->unclaimed = l->ended = true;
+        (void) snprintf(l->label, sizeof(l->label), "%s", seen->label);
+        /* One of them can have more holes than a lease of ours has slices: those that matter are those in use. */
+        for (size_t k = 0; k < seen->n_slices; k++)
+                if (l->n_slices < WALK_SLICES && walk_slice_is_blocked(w, seen->slices + k))
+                        l->slices[l->n_slices++] = seen->slices[k];
+        walk_note(w, "lease %" PRIu64 " is what the restart could not account for", l->id);
+        return true;
+}
+
+static bool leases_are_settled(Walk *w, const View *v) {
+        for (size_t i = 0; i < WALK_LEASES; i++) {
+                WalkLease *l = w->leases + i;
+                const ViewLease *seen;
+
+                if (!l->used || l->id == 0)
+                        continue;
+                seen = walk_view_lease(v, l->id);
+                if (l->release_unsure && !l->released) {
+                        l->release_unsure = false;
+                        l->released = !seen || !streq(seen->state, "active");
+                        walk_model_update(w);
+                }
+                if (l->ended && !ended_lease_is_settled(w, v, l))
+                        return false;
+        }
+        for (size_t i = 0; i < v->n_leases; i++)
+                if (!walk_lease_find_id(w, v->leases[i].id) && !found_lease(w, v->leases + i))
+                        return false;
+        if (v->lease_count != v->n_leases)
+                NOT_YET("LeaseCount is %" PRIu32 ", and there are %zu", v->lease_count,
+                        v->n_leases);
+        return true;
+}
+
+/* Everything listed is retired, and nothing but that and what scrubbing found. */
+static bool retired_is_settled(const Walk *w, const ViewRegion *r, unsigned i) {
+        const WalkRegionConfig *c = walk_regions + i;
+        WalkSpan expected[ELEMENTSOF(c->retired) + 1];
+        size_t n = 0;
+
+        while (n < ELEMENTSOF(c->retired) && c->retired[n].size > 0) {
+                expected[n] = c->retired[n];
+                n++;
+        }
+        if (w->regions[i].late)
+                expected[n++] = c->late;
+        for (size_t k = 0; k < n; k++) {
+                bool found = false;
+
+                for (size_t j = 0; j < r->n_retired; j++)
+                        found = found || (r->retired_ranges[j].offset <= expected[k].offset &&
+                                          r->retired_ranges[j].offset + r->retired_ranges[j].size >=
+                                                          expected[k].offset + expected[k].size);
+                if (!found)
+                        NOT_YET("%s: %#" PRIx64 " is not retired", c->name, expected[k].offset);
+        }
+        for (size_t j = 0; j < r->n_retired; j++) {
+                const WalkSpan *t = r->retired_ranges + j;
+                bool known = t->size == WALK_GRANULE &&
+                             t->offset == align_down(c->bad.offset, WALK_GRANULE) &&
+                             c->bad.size > 0;
+
+                for (size_t k = 0; k < n; k++)
+                        known = known ||
+                                (t->offset == expected[k].offset && t->size == expected[k].size);
+                if (!known)
+                        NOT_YET("%s: %#" PRIx64 "+%#" PRIx64 " is retired for no reason", c->name,
+                                t->offset, t->size);
+        }
+        return true;
+}
+
+static bool region_is_settled(Walk *w, const View *v, unsigned i) {
+        const ViewRegion *r = v->regions + i;
+        const char *name = walk_regions[i].name;
+        bool whole_only = walk_regions[i].whole_only || w->regions[i].spoiled, owned = false;
+
+        if (!streq(r->state, "ready"))
+                NOT_YET("%s is %s", name, r->state);
+        if (r->schedulable != w->regions[i].schedulable)
+                walk_fail(w, "%s is%s schedulable", name, r->schedulable ? "" : " not");
+        if (streq(r->partitioning, "whole-only") != whole_only)
+                walk_fail(w, "%s is %s", name, r->partitioning);
+        for (size_t k = 0; k < r->n_extents; k++)
+                owned = owned || r->extents[k].lease != 0;
+        for (size_t k = 0; k < r->n_extents; k++) {
+                const ViewExtent *x = r->extents + k;
+                const WalkLease *l = x->lease > 0 ? walk_lease_find_id(w, x->lease) : NULL;
+
+                if (x->lease > 0 && !l)
+                        NOT_YET("%s: %#" PRIx64 " is of lease %" PRIu64 ", which is nobody's", name,
+                                x->offset, x->lease);
+                if (streq(x->state, "leased") && (!l || l->ended))
+                        NOT_YET("%s: %#" PRIx64 " is leased by one that ended", name, x->offset);
+                /* What ignores offsets is scrubbed when it is all nobody's. */
+                if ((streq(x->state, "dirty") || streq(x->state, "scrubbing")) &&
+                    !(whole_only && owned))
+                        NOT_YET("%s: %#" PRIx64 "+%#" PRIx64 " is %s", name, x->offset, x->size,
+                                x->state);
+        }
+        return retired_is_settled(w, r, i);
+}
+
+static bool waiters_are_settled(Walk *w, const View *v) {
+        const WalkWaiter *sorted[WALK_WAITERS];
+        size_t n = 0;
+
+        for (size_t i = 0; i < WALK_WAITERS; i++) {
+                const WalkWaiter *q = w->waiters + i;
+                size_t at = n;
+
+                if (!q->bus || q->answered)
+                        continue;
+                for (; at > 0 && sorted[at - 1]->order > q->order; at--)
+                        sorted[at] = sorted[at - 1];
+                sorted[at] = q;
+                n++;
+        }
+        if (n != v->n_waiting)
+                NOT_YET("%zu requests wait, and %zu should", v->n_waiting, n);
+        for (size_t i = 0; i < n; i++)
+                if (!streq(v->waiting[i], sorted[i]->label))
+                        NOT_YET("place %zu: %s waits, and not %s", i, v->waiting[i],
+                                sorted[i]->label);
+        for (size_t i = 0; i < n; i++)
+                if (walk_waiter_first(w, sorted[i]->region) == sorted[i] &&
+                    walk_view_fits(v, sorted[i]->region, sorted[i]->size, sorted[i]->align,
+                                   sorted[i]->whole, false))
+                        NOT_YET("%s waits first, and fits", sorted[i]->label);
+        return true;
+}
+
+/* ---- descriptors and files ---- */
+
+static size_t count_descriptors(Walk *w, size_t ret_of_region[static WALK_REGIONS]) {
+        char path[64], name[320], target[128];
+        struct dirent *e;
+        size_t n = 0;
+        DIR *d;
+
+        (void) snprintf(path, sizeof(path), "/proc/%i/fd", (int) keeper_pid(w->keeper));
+        d = opendir(path);
+        walk_check(w, d);
+        memset(ret_of_region, 0, WALK_REGIONS * sizeof(*ret_of_region));
+        while ((e = readdir(d))) {
+                ssize_t length;
+                bool is_region = false;
+
+                if (e->d_name[0] == '.')
+                        continue;
+                (void) snprintf(name, sizeof(name), "%s/%s", path, e->d_name);
+                length = readlink(name, target, sizeof(target) - 1);
+                if (length < 0)
+                        continue;
+                target[length] = '\0';
+                for (size_t i = 0; i < WALK_REGIONS; i++) {
+                        char memfd[32];
+
+                        (void) snprintf(memfd, sizeof(memfd), "/memfd:%s ", walk_regions[i].name);
+                        if (strncmp(target, memfd, strlen(memfd)) == 0) {
+                                ret_of_region[i]++;
+                                is_region = true;
+                        }
+                }
+                n += !is_region;
+        }
+        (void) closedir(d);
+        return n;
+}
+
+static bool descriptors_are_settled(Walk *w) {
+        size_t of_region[WALK_REGIONS], n = count_descriptors(w, of_region), expected = 0;
+
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                if (w->leases[i].used && !w->leases[i].ended)
+                        expected += 1 + walk_lease_bound_alive(w, w->leases + i);
+        if (w->base_fds < 0)
+                w->base_fds = (int) (n - expected);
+        if (n != (size_t) w->base_fds + expected)
+                NOT_YET("the daemon has %zu descriptors beside its regions', and %zu should be", n,
+                        (size_t) w->base_fds + expected);
+        /* The simulation's own, and the open file; after a restart only that. */
+        for (size_t i = 0; i < WALK_REGIONS; i++)
+                if (of_region[i] < 1 || of_region[i] > 2)
+                        NOT_YET("the daemon has %zu descriptors of %s", of_region[i],
+                                walk_regions[i].name);
+        return true;
+}
+
+static bool ends_with(const char *s, const char *end) {
+        return strlen(s) >= strlen(end) && streq(s + strlen(s) - strlen(end), end);
+}
+
+static bool file_is_known(Walk *w, const View *v, const char *name, size_t *n_records) {
+        char digits[24];
+        uint64_t id;
+
+        if (streq(name, "lock") || streq(name, "egmd.json") || ends_with(name, ".damaged"))
+                return true;
+        for (size_t i = 0; i < WALK_REGIONS; i++) {
+                char region[32];
+
+                (void) snprintf(region, sizeof(region), "region-%s.json", walk_regions[i].name);
+                if (streq(name, region)) {
+                        ++*n_records;
+                        return true;
+                }
+        }
+        if (strncmp(name, "lease-", 6) != 0)
+                return false;
+        (void) snprintf(digits, sizeof(digits), "%.*s", (int) strcspn(name + 6, "."), name + 6);
+        if (parse_uint64(digits, &id) < 0 || !walk_view_lease(v, id))
+                return false;
+        *n_records += ends_with(name, ".json");
+        return true;
+}
+
+static bool directory_is_settled(Walk *w, const View *v) {
+        size_t n_records = 0, expected = WALK_REGIONS;
+        struct dirent *e;
+        DIR *d = opendir(keeper_runtime_dir(w->keeper));
+        char stray[128] = "";
+
+        walk_check(w, d);
+        while ((e = readdir(d)))
+                if (e->d_name[0] != '.' || strlen(e->d_name) > 2)
+                        if (!file_is_known(w, v, e->d_name, &n_records))
+                                (void) snprintf(stray, sizeof(stray), "%.100s", e->d_name);
+        (void) closedir(d);
+        if (*stray)
+                NOT_YET("the state directory has %s", stray);
+        for (size_t i = 0; i < v->n_leases; i++)
+                expected += !streq(v->leases[i].label, "(unknown)");
+        if (n_records != expected)
+                NOT_YET("%zu records, and %zu should be", n_records, expected);
+        return true;
+}
+
+static bool store_is_settled(Walk *w) {
+        walk_check(w, keeper_pump(w->keeper) >= 0);
+        if (keeper_n_stored(w->keeper) != WALK_REGIONS)
+                NOT_YET("%zu descriptors are stored", keeper_n_stored(w->keeper));
+        for (size_t i = 0; i < WALK_REGIONS; i++) {
+                char name[32];
+                bool found = false;
+
+                (void) snprintf(name, sizeof(name), "region-%s", walk_regions[i].name);
+                for (size_t k = 0; k < WALK_REGIONS; k++)
+                        found = found || streq(keeper_stored_name(w->keeper, k), name);
+                if (!found)
+                        NOT_YET("%s is not stored", name);
+        }
+        return true;
+}
+
+static bool is_settled(Walk *w, const View *v) {
+        if (!leases_are_settled(w, v))
+                return false;
+        for (unsigned i = 0; i < WALK_REGIONS; i++)
+                if (!region_is_settled(w, v, i))
+                        return false;
+        if (!waiters_are_settled(w, v) || !descriptors_are_settled(w))
+                return false;
+        return !w->remembers || (directory_is_settled(w, v) && store_is_settled(w));
+}
+
+void walk_settle(Walk *w) {
+        uint64_t deadline = walk_now_usec() + WALK_DEADLINE_USEC;
+
+        walk_model_update(w);
+        for (;;) {
+                bool settled;
+                View v;
+
+                walk_pump(w, 0);
+                walk_view_read(w, &v);
+                check_view(w, &v);
+                settled = is_settled(w, &v);
+                walk_view_done(&v);
+                if (settled)
+                        break;
+                if (walk_now_usec() >= deadline)
+                        walk_fail(w, "waited in vain: %s", why);
+                /* Most changes are told; who looks at what is draining is not. */
+                walk_pump(w, 50 * USEC_PER_MSEC);
+        }
+        walk_children_check(w);
+        w->settled = true;
+        w->may_find = false;
+}
