@@ -199,27 +199,31 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
         return true;
 }
 
-/* What a restart could not account for shows as a lease of the daemon's own while somebody uses it. */
+/* What a restart could not account for shows as a lease of the daemon's own while somebody uses it; and what a client that
+ * was gone too early was granted drains like any other. */
 static bool found_lease(Walk *w, const ViewLease *seen) {
+        bool unknown = streq(seen->label, "(unknown)"), vanished = streq(seen->label, "vanished"),
+             blocked = false;
         WalkLease *l;
-        bool blocked = false;
 
-        if (!w->may_find || !streq(seen->label, "(unknown)"))
+        if (!vanished && !(unknown && w->may_find))
                 NOT_YET("lease %" PRIu64 " (%s, %s) is nobody's", seen->id, seen->label,
                         seen->state);
         for (size_t k = 0; k < seen->n_slices; k++)
                 blocked = blocked || walk_slice_is_blocked(w, seen->slices + k);
-        if (!blocked)
-                NOT_YET("lease %" PRIu64 " holds back what nobody uses", seen->id);
+        if (!blocked || streq(seen->state, "active"))
+                NOT_YET("lease %" PRIu64 " (%s, %s) is nobody's, and nobody can touch it", seen->id,
+                        seen->label, seen->state);
         l = walk_lease_new(w);
         l->id = seen->id;
         l->unclaimed = l->ended = true;
-        (void) snprintf(l->label, sizeof(l->label), "%s", seen->label);
-        /* One of them can have more holes than a lease of ours has slices: those that matter are those in use. */
-        for (size_t k = 0; k < seen->n_slices; k++)
-                if (l->n_slices < WALK_SLICES && walk_slice_is_blocked(w, seen->slices + k))
-                        l->slices[l->n_slices++] = seen->slices[k];
-        walk_note(w, "lease %" PRIu64 " is what the restart could not account for", l->id);
+        (void) snprintf(l->label, sizeof(l->label), "%.20s", seen->label);
+        for (size_t k = 0; k < seen->n_slices; k++) {
+                l->slices[k] = seen->slices[k];
+                l->slices[k].was_unblocked = true; /* perhaps: nobody told us when it began */
+        }
+        l->n_slices = seen->n_slices;
+        walk_note(w, "lease %" PRIu64 " (%s) is found", l->id, l->label);
         return true;
 }
 
