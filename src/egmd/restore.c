@@ -74,8 +74,9 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
                 l->slices[i].phase = record->released && s->phase == SLICE_LEASED ? SLICE_DRAINING
                                                                                   : s->phase;
         }
-        l->label = strdup(record->label);
-        l->holder_unit = strdup(record->unit);
+        l->label = strdup(record->label ?: "");
+        l->holder_unit = strdup(
+                        record->unit ?: ""); /* not known of a process that hides or is gone */
         if (!l->label || !l->holder_unit)
                 return -ENOMEM;
         l->lifetime = record->lifetime;
