@@ -8,7 +8,9 @@
 
 typedef struct Stored {
         char *name;
-        int fd; /* -EBADF: taken */
+        int fd;
+        bool taken;
+        bool useless; /* to be forgotten */
 } Stored;
 
 struct FdStore {
@@ -47,20 +49,47 @@ int fd_store_collect(FdStore **ret) {
         return 0;
 }
 
+bool fd_store_is_empty(const FdStore *s) {
+        assert(s);
+        return s->n == 0;
+}
+
+static bool is_name_forgotten(const FdStore *s, const char *name) {
+        for (size_t i = 0; i < s->n; i++)
+                if (s->items[i].useless && streq(s->items[i].name, name))
+                        return true;
+        return false;
+}
+
 void fd_store_finish(FdStore *s) {
         assert(s);
 
         for (size_t i = 0; i < s->n; i++) {
+                Stored *t = s->items + i;
                 int r;
 
-                if (s->items[i].fd < 0)
+                if (!t->taken) {
+                        log_notice("Closing a descriptor that has no use any more: \"%s\"",
+                                   t->name);
+                        t->fd = safe_close(t->fd);
+                        t->taken = t->useless = true;
+                }
+                if (!t->useless)
                         continue;
-                log_notice("Closing a descriptor that has no use any more: \"%s\"",
-                           s->items[i].name);
-                s->items[i].fd = safe_close(s->items[i].fd);
-                r = fd_store_remove(s->items[i].name);
+                r = fd_store_remove(t->name);
                 if (r < 0)
                         (void) log_warning_errno(r, "Failed to have it forgotten: %m");
+        }
+        /* The manager forgets by name only. */
+        for (size_t i = 0; i < s->n; i++) {
+                const Stored *t = s->items + i;
+                int r;
+
+                if (t->useless || !is_name_forgotten(s, t->name))
+                        continue;
+                r = fd_store_put(t->name, t->fd);
+                if (r < 0)
+                        (void) log_error_errno(r, "Failed to store \"%s\" again: %m", t->name);
         }
 }
 
@@ -68,7 +97,8 @@ FdStore *fd_store_free(FdStore *s) {
         if (!s)
                 return NULL;
         for (size_t i = 0; i < s->n; i++) {
-                safe_close(s->items[i].fd);
+                if (!s->items[i].taken)
+                        safe_close(s->items[i].fd);
                 free(s->items[i].name);
         }
         free(s->items);
@@ -80,11 +110,20 @@ int fd_store_take(FdStore *s, const char *name, int *ret_fd) {
         assert(ret_fd);
 
         for (size_t i = 0; i < s->n; i++)
-                if (s->items[i].fd >= 0 && streq(s->items[i].name, name)) {
-                        *ret_fd = TAKE_FD(s->items[i].fd);
+                if (!s->items[i].taken && streq(s->items[i].name, name)) {
+                        s->items[i].taken = true;
+                        *ret_fd = s->items[i].fd;
                         return 0;
                 }
         return -ENOENT;
+}
+
+void fd_store_reject(FdStore *s, int fd) {
+        assert(s);
+
+        for (size_t i = 0; i < s->n; i++)
+                if (s->items[i].taken && s->items[i].fd == fd)
+                        s->items[i].useless = true;
 }
 
 pid_t fd_store_manager(void) {

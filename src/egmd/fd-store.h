@@ -14,8 +14,8 @@ typedef struct FdStore FdStore;
 
 /* What was given to us at the start; close-on-exec. Never NULL on success. */
 int fd_store_collect(FdStore **ret);
-/* Closes what nobody took, and has the manager forget it. What was taken of the same name is forgotten with it, and must
- * be put again. */
+bool fd_store_is_empty(const FdStore *s); /* nothing was given */
+/* Closes what nobody took, and has the manager forget it and what was rejected. Whoever took a descriptor still has it. */
 void fd_store_finish(FdStore *s);
 /* Closes, and leaves the manager as it is. */
 FdStore *fd_store_free(FdStore *s);
@@ -23,6 +23,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(FdStore *, fd_store_free)
 
 /* The next one of that name, the caller's; -ENOENT: there is none left. */
 int fd_store_take(FdStore *s, const char *name, int *ret_fd);
+/* The one that was taken is of no use; the caller closes it, or has. */
+void fd_store_reject(FdStore *s, int fd);
 
 /* Who keeps it: the process that started us, where it is a service manager; 0: nobody. */
 pid_t fd_store_manager(void);

@@ -72,12 +72,14 @@ static bool take_stored(Region *r, Provider *p, const RegionRecord *record, bool
 
                 if (record && !same_file(fd, record)) {
                         log_warning("%s: a stored descriptor is of another file", r->name);
+                        fd_store_reject(r->manager->restore->store, fd);
                         safe_close(fd);
                         continue;
                 }
                 k = provider_adopt(p, fd, offsets);
                 if (k >= 0)
                         return true;
+                fd_store_reject(r->manager->restore->store, fd);
                 (void) log_warning_errno(k, "%s: a stored descriptor is of no use: %m", r->name);
         }
         return false;

@@ -140,7 +140,8 @@ int restore_begin(Manager *m, const char *directory, Restore *ret) {
                 manager_set_state(m, TAKE_PTR(state));
                 if (c->daemon.boot)
                         m->next_lease_id = MAX(c->daemon.next_lease, UINT64_C(1));
-                else if (c->n_leases > 0 || c->n_regions > 0 || c->n_damaged > 0)
+                else if (c->n_leases > 0 || c->n_regions > 0 || c->n_damaged > 0 ||
+                         !fd_store_is_empty(restore.store))
                         /* Which numbers were used is not known; the clock is ahead of them all. */
                         m->next_lease_id = manager_now_usec(m);
                 r = restore_leases(m, c);

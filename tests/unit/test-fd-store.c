@@ -136,6 +136,56 @@ static void test_collect(void **state) {
         assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
 }
 
+/* One of two that have a name is of no use: the manager forgets by name, so the other is stored anew. */
+static int started_with_a_wrong_one(int manager) {
+        _cleanup_(fd_store_freep) FdStore *s = NULL;
+        char text[512], number[16];
+        int wrong, right, got;
+
+        (void) setenv("LISTEN_FDS", "2", 1);
+        (void) snprintf(number, sizeof(number), "%i", (int) getpid());
+        (void) setenv("LISTEN_PID", number, 1);
+        (void) setenv("LISTEN_FDNAMES", "one:one", 1);
+        if (fd_store_collect(&s) < 0 || fd_store_is_empty(s))
+                return 1;
+        if (fd_store_take(s, "one", &wrong) < 0 || fd_store_take(s, "one", &right) < 0)
+                return 2;
+        fd_store_reject(s, wrong);
+        safe_close(wrong);
+        fd_store_finish(s);
+        if (fcntl(right, F_GETFD) < 0)
+                return 3;
+        if (receive(manager, text, sizeof(text), &got) == 0 || got >= 0 ||
+            !strstr(text, "FDSTOREREMOVE=1\nFDNAME=one"))
+                return 4;
+        if (receive(manager, text, sizeof(text), &got) == 0 || got < 0 ||
+            !strstr(text, "FDSTORE=1\nFDNAME=one"))
+                return 5;
+        safe_close(got);
+        return receive(manager, text, sizeof(text), &got) == 0 ? 0 : 6;
+}
+
+static void test_reject(void **state) {
+        _cleanup_close_ int manager = manager_new_socket();
+        int status;
+        pid_t pid;
+
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                int high = fcntl(manager, F_DUPFD_CLOEXEC, 100);
+                int memory = memfd_create("given", 0);
+
+                (void) dup2(memory, 3);
+                (void) dup2(memory, 4);
+                _exit(started_with_a_wrong_one(high));
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+        assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+}
+
 /* Started by hand. */
 static void test_nothing_given(void **state) {
         _cleanup_(fd_store_freep) FdStore *s = NULL;
@@ -152,6 +202,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_put_and_remove),
                         cmocka_unit_test(test_collect),
+                        cmocka_unit_test(test_reject),
                         cmocka_unit_test(test_nothing_given),
         };
 
