@@ -107,7 +107,8 @@ static int open_work(void *userdata) {
         r = provider_probe(p);
         if (r >= 0)
                 r = provider_retired(p, &o->retired);
-        if (r < 0)
+        /* One from before a restart may be the only one that there will ever be. */
+        if (r < 0 && !o->kept)
                 provider_close(p);
         return r;
 }
