@@ -44,6 +44,7 @@ static const Op ops[] = {
                 {"fork", walk_op_fork, 3},
                 {"exec", walk_op_exec, 3},
                 {"end", walk_op_end, 7},
+                {"restart", walk_op_restart, 8, true},
 };
 
 static const Op *pick_op(Walk *w) {

@@ -51,9 +51,12 @@ static bool is_booked(const ViewRegion *r, uint64_t offset, uint64_t size, uint6
 static void check_kept_lease(Walk *w, const View *v, const WalkLease *l) {
         const ViewLease *seen = walk_view_lease(v, l->id);
 
+        /* Whether the daemon ever heard of its release shows when it is at rest. */
+        if (l->release_unsure)
+                return;
         if (!seen)
                 walk_fail(w, "I4: lease %" PRIu64 " (%s) is kept, and gone", l->id, l->label);
-        if (!streq(seen->state, walk_lease_is_lost(l) ? "lost" : "active") && !l->release_unsure)
+        if (!streq(seen->state, walk_lease_is_lost(l) ? "lost" : "active"))
                 walk_fail(w, "I4: lease %" PRIu64 " (%s) is kept, and %s", l->id, l->label,
                           seen->state);
         if (!streq(seen->label, l->label) || seen->uid != (uint32_t) geteuid() ||
@@ -70,7 +73,7 @@ static void check_kept_lease(Walk *w, const View *v, const WalkLease *l) {
                     seen->slices[k].size != s->size)
                         walk_fail(w, "I4: slice %zu of lease %" PRIu64 " is not what it was", k,
                                   l->id);
-                if (!s->lost && !l->release_unsure &&
+                if (!s->lost &&
                     !is_booked(v->regions + s->region, s->offset, s->size, l->id, "leased"))
                         walk_fail(w,
                                   "I1: not all of %#" PRIx64 "+%#" PRIx64
@@ -159,6 +162,24 @@ static bool names_a_blocker(const Walk *w, const ViewLease *seen, const WalkLeas
         return false;
 }
 
+/* After a restart the bytes that a lease had given back are nobody's, and others may hold them up. */
+static bool is_held_back(Walk *w, const View *v, const WalkLease *l) {
+        for (size_t k = 0; k < l->n_slices; k++) {
+                const ViewRegion *r = v->regions + l->slices[k].region;
+
+                for (size_t i = 0; i < r->n_extents; i++) {
+                        const ViewExtent *x = r->extents + i;
+                        const WalkLease *o = x->lease > 0 ? walk_lease_find_id(w, x->lease) : NULL;
+
+                        if (o && o->unclaimed &&
+                            walk_overlap(x->offset, x->size, l->slices[k].offset,
+                                         l->slices[k].size))
+                                return true;
+                }
+        }
+        return false;
+}
+
 static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
         const ViewLease *seen = walk_view_lease(v, l->id);
         bool blocked = false, must_be = false;
@@ -170,6 +191,10 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
                 must_be = must_be || (b && !l->slices[k].was_unblocked);
         }
         if (!blocked) {
+                if (seen && streq(seen->state, "active"))
+                        NOT_YET("lease %" PRIu64 " (%s) has ended, and is active", l->id, l->label);
+                if (seen && is_held_back(w, v, l))
+                        return true;
                 if (seen)
                         NOT_YET("lease %" PRIu64
                                 " (%s) has ended, nobody can touch it, and it is %s",
@@ -184,6 +209,9 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
                 walk_lease_forget(w, l);
                 return true;
         }
+        /* It may have been given back long ago, and wait for nothing but to be scrubbed. */
+        if (!must_be && !streq(seen->state, "active"))
+                return true;
         if (!streq(seen->state, walk_lease_is_lost(l) ? "lost" : "draining"))
                 NOT_YET("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label, seen->state);
         if (!names_a_blocker(w, seen, l))
@@ -206,6 +234,18 @@ static bool found_lease(Walk *w, const ViewLease *seen) {
              blocked = false;
         WalkLease *l;
 
+        if (w->may_find && streq(seen->label, "orphan") && streq(seen->state, "active")) {
+                /* Asked for by who never heard that it was granted. */
+                l = walk_lease_new(w);
+                l->id = seen->id;
+                l->persistent = true;
+                walk_ids_add(w, l->id);
+                (void) snprintf(l->label, sizeof(l->label), "orphan");
+                (void) snprintf(l->path, sizeof(l->path), EGM_LEASE_PATH "/%" PRIu64, l->id);
+                memcpy(l->slices, seen->slices, sizeof(l->slices));
+                l->n_slices = seen->n_slices;
+                return true;
+        }
         if (!vanished && !(unknown && w->may_find))
                 NOT_YET("lease %" PRIu64 " (%s, %s) is nobody's", seen->id, seen->label,
                         seen->state);
@@ -484,6 +524,16 @@ static bool is_settled(Walk *w, const View *v) {
         return !w->remembers || (directory_is_settled(w, v) && store_is_settled(w));
 }
 
+static void note_owners(Walk *w, const View *v) {
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                for (size_t k = 0; k < w->leases[i].n_slices && w->leases[i].used; k++) {
+                        WalkSlice *s = w->leases[i].slices + k;
+
+                        s->owned = !s->lost && is_booked(v->regions + s->region, s->offset, s->size,
+                                                         w->leases[i].id, NULL);
+                }
+}
+
 void walk_settle(Walk *w) {
         uint64_t deadline = walk_now_usec() + WALK_DEADLINE_USEC;
 
@@ -496,6 +546,8 @@ void walk_settle(Walk *w) {
                 walk_view_read(w, &v);
                 check_view(w, &v);
                 settled = is_settled(w, &v);
+                if (settled)
+                        note_owners(w, &v);
                 walk_view_done(&v);
                 if (settled)
                         break;

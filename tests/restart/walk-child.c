@@ -198,7 +198,8 @@ void walk_child_fill(Walk *w, WalkChild *c, WalkSlot *slot) {
         slot->filled = true;
 }
 
-/* Its own active lease it may map any time, to look. */
+/* Its own active lease it may map any time, to look. Not who would be known by nothing else: a look that the daemon happens
+ * to see would make a difference. */
 static void check_by_descriptor(Walk *w, WalkChild *c, const WalkSlot *memory) {
         WalkLease *l = walk_lease_find(w, memory->lease);
         WalkSlot *m;
@@ -207,7 +208,8 @@ static void check_by_descriptor(Walk *w, WalkChild *c, const WalkSlot *memory) {
                 return;
         for (size_t i = 0; i < l->n_slices; i++) {
                 if (l->slices[i].region != memory->region ||
-                    l->slices[i].generation != memory->generation)
+                    l->slices[i].generation != memory->generation ||
+                    !walk_child_has_active_lease(w, c, l->slices + i))
                         continue;
                 m = walk_child_map(w, c, memory, l->slices + i, false);
                 if (!m)

@@ -112,7 +112,7 @@ bool walk_lease_is_lost(const WalkLease *l) {
 }
 
 /* Does it hold a lease of that memory: bound, with its lifetime descriptor, or mapping it? */
-static bool child_has_active_lease(const Walk *w, const WalkChild *c, const WalkSlice *s) {
+bool walk_child_has_active_lease(const Walk *w, const WalkChild *c, const WalkSlice *s) {
         for (size_t i = 0; i < WALK_LEASES; i++) {
                 const WalkLease *l = w->leases + i;
 
@@ -157,7 +157,7 @@ bool walk_child_blocks(const Walk *w, const WalkChild *c, const WalkSlice *s) {
                      walk_overlap(t->offset, t->size, s->offset, s->size)))
                         return true;
         }
-        return has_fd && !child_has_active_lease(w, c, s);
+        return has_fd && !walk_child_has_active_lease(w, c, s);
 }
 
 bool walk_slice_is_blocked(const Walk *w, const WalkSlice *s) {
@@ -212,26 +212,50 @@ void walk_model_new_memory(Walk *w, unsigned region) {
         walk_model_update(w);
 }
 
-bool walk_model_has_party(const Walk *w, unsigned region) {
-        for (size_t i = 0; i < WALK_LEASES; i++) {
-                const WalkLease *l = w->leases + i;
-                bool here = false;
+static bool lease_is_of(const WalkLease *l, unsigned region) {
+        for (size_t k = 0; k < l->n_slices; k++)
+                if (l->used && l->slices[k].region == region && !l->slices[k].lost)
+                        return true;
+        return false;
+}
 
-                if (!l->used || l->released || l->unclaimed)
+/* Does the child map something of the region, and only what recorded leases were lent? */
+static bool maps_leases_only(Walk *w, const WalkChild *c, unsigned region) {
+        bool maps = false, blind = walk_regions[region].whole_only || w->regions[region].spoiled;
+
+        for (size_t i = 0; i < WALK_SLOTS; i++) {
+                const WalkSlot *s = c->slots + i;
+
+                if (s->kind != WALK_SLOT_MAP || s->region != region ||
+                    s->generation != w->regions[region].generation)
                         continue;
-                for (size_t k = 0; k < l->n_slices; k++)
-                        here = here || (l->slices[k].region == region && !l->slices[k].lost);
-                for (size_t k = 0; k < WALK_CHILDREN && here; k++) {
-                        const WalkChild *c = w->children + k;
-                        bool has_fd = false;
+                maps = true;
+                if (!blind && (s->private || !walk_lease_find(w, s->lease)))
+                        return false;
+        }
+        return maps;
+}
 
-                        for (size_t j = 0; j < WALK_SLOTS && c->pid > 0; j++)
-                                has_fd = has_fd ||
-                                         (c->slots[j].kind == WALK_SLOT_MEMORY &&
-                                          c->slots[j].region == region &&
-                                          c->slots[j].generation == w->regions[region].generation);
-                        if (has_fd && (walk_lease_is_bound(l, c->pid) ||
-                                       child_has(c, WALK_SLOT_LIFETIME, l->serial)))
+bool walk_model_has_party(Walk *w, unsigned region) {
+        for (size_t k = 0; k < WALK_CHILDREN; k++) {
+                const WalkChild *c = w->children + k;
+                bool has_fd = false;
+
+                for (size_t j = 0; j < WALK_SLOTS && c->pid > 0; j++)
+                        has_fd = has_fd ||
+                                 (c->slots[j].kind == WALK_SLOT_MEMORY &&
+                                  c->slots[j].region == region &&
+                                  c->slots[j].generation == w->regions[region].generation);
+                if (!has_fd)
+                        continue;
+                if (maps_leases_only(w, c, region))
+                        return true;
+                for (size_t i = 0; i < WALK_LEASES; i++) {
+                        const WalkLease *l = w->leases + i;
+
+                        if (lease_is_of(l, region) && !l->released && !l->unclaimed &&
+                            (walk_lease_is_bound(l, c->pid) ||
+                             child_has(c, WALK_SLOT_LIFETIME, l->serial)))
                                 return true;
                 }
         }

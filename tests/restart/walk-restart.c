@@ -2,25 +2,45 @@
 
 #include "walk.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-/* The daemon comes and goes. */
+#include "fd-util.h"
+
+/* The daemon comes and goes, and finds what was done meanwhile. What that leads to is told by docs/restart.md. */
 
 #define START_DEADLINE_USEC (60 * USEC_PER_SEC)
 #define STOP_DEADLINE_USEC (2 * USEC_PER_SEC)
 
-void walk_start_daemon(Walk *w) {
+static void write_config(Walk *w) {
         bool late[WALK_REGIONS];
+
+        for (size_t i = 0; i < WALK_REGIONS; i++) {
+                if (walk_regions[i].late.size > 0 && !w->regions[i].late && w->n_restarts > 20 &&
+                    walk_chance(w, 40)) {
+                        walk_note(w, "    %s: late pages are retired", walk_regions[i].name);
+                        w->regions[i].late = true;
+                }
+                late[i] = w->regions[i].late;
+        }
+        w->mmap_fails = w->n_restarts > 0 && walk_chance(w, 6);
+        walk_check(w, walk_config_write(w->config_path, late,
+                                        w->mmap_fails ? 1 + walk_random(w, 10) : 0) >= 0);
+}
+
+void walk_start_daemon(Walk *w) {
         int r;
 
-        for (size_t i = 0; i < WALK_REGIONS; i++)
-                late[i] = w->regions[i].late;
-        walk_check(w, walk_config_write(w->config_path, late, 0) >= 0);
+        write_config(w);
         r = keeper_start(w->keeper, START_DEADLINE_USEC);
-        if (r != 0)
-                walk_fail(w, "the daemon did not start: %s",
-                          r < 0 ? strerror(-r) : "it ended before it was ready");
+        if (r < 0)
+                walk_fail(w, "the daemon did not start: %s", strerror(-r));
+        if (r > 0)
+                walk_fail(w, "the daemon ended before it was ready, with status %#x",
+                          (unsigned) keeper_exit_status(w->keeper));
         w->may_find = true;
 }
 
@@ -33,4 +53,200 @@ void walk_stop_daemon(Walk *w) {
                 walk_fail(w, "the daemon has not left after 2 s: %s", strerror(-r));
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
                 walk_fail(w, "the daemon left with status %#x", (unsigned) status);
+}
+
+static void kill_daemon(Walk *w) {
+        int status;
+
+        walk_check(w, keeper_signal(w->keeper, SIGKILL) >= 0);
+        walk_check(w, keeper_wait(w->keeper, START_DEADLINE_USEC, &status) >= 0);
+        /* Had it died of itself, that would be another matter. */
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+                walk_fail(w, "the daemon had ended before it was killed, with status %#x",
+                          (unsigned) status);
+}
+
+static void stop(Walk *w) {
+        bool term = walk_chance(w, 3);
+
+        walk_note(w, "    %s", term ? "SIGTERM" : "SIGKILL");
+        if (term)
+                walk_stop_daemon(w);
+        else
+                kill_daemon(w);
+}
+
+/* ---- killed in the middle of things ---- */
+
+static void a_moment(Walk *w) {
+        struct timespec t = {.tv_nsec = (long) walk_random(w, 4000000)};
+
+        (void) ppoll(NULL, 0, &t, NULL);
+}
+
+/* Asks for several things, and kills before, while or after they are done. Who got no answer may or may not have been
+ * heard: of what he did not get, nothing may be left. */
+static void kill_in_the_middle(Walk *w) {
+        WalkInFlight f[4] = {};
+        size_t n = 1 + walk_random(w, ELEMENTSOF(f));
+        uint64_t deadline;
+        bool all = false;
+
+        for (size_t i = 0; i < n; i++)
+                walk_in_flight_send(w, f + i);
+        a_moment(w);
+        walk_note(w, "    SIGKILL");
+        kill_daemon(w);
+        for (deadline = walk_now_usec() + WALK_DEADLINE_USEC; !all;) {
+                walk_check(w, walk_now_usec() < deadline);
+                all = true;
+                for (size_t i = 0; i < n; i++)
+                        all = walk_in_flight_poll(w, f + i) && all;
+        }
+        for (size_t i = 0; i < n; i++)
+                walk_in_flight_end(w, f + i);
+}
+
+static void kill_while_starting(Walk *w) {
+        int r;
+
+        write_config(w);
+        r = keeper_start(w->keeper, walk_random(w, 12000));
+        if (r != 0 && r != -ETIMEDOUT)
+                walk_fail(w, "the daemon did not start: %s",
+                          r < 0 ? strerror(-r) : "it ended before it was ready");
+        walk_note(w, "    started, and killed %s",
+                  r == 0 ? "when it was ready" : "before it was ready");
+        kill_daemon(w);
+}
+
+/* ---- what the daemon will make of it ---- */
+
+/* Leases whose record is there and that own bytes of the region. */
+static bool is_lent(const Walk *w, unsigned region, bool *ret_beyond_start) {
+        bool lent = false;
+
+        *ret_beyond_start = false;
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                for (size_t k = 0; k < w->leases[i].n_slices && w->leases[i].used; k++) {
+                        const WalkSlice *s = w->leases[i].slices + k;
+
+                        if (s->region != region || s->lost || !s->owned)
+                                continue;
+                        lent = true;
+                        *ret_beyond_start = *ret_beyond_start || s->offset > 0;
+                }
+        return lent;
+}
+
+static bool is_used_by_anybody(const Walk *w, unsigned region) {
+        for (size_t i = 0; i < WALK_CHILDREN; i++)
+                for (size_t k = 0; k < WALK_SLOTS && w->children[i].pid > 0; k++) {
+                        const WalkSlot *s = w->children[i].slots + k;
+
+                        if ((s->kind == WALK_SLOT_MEMORY || s->kind == WALK_SLOT_MAP) &&
+                            s->region == region && s->generation == w->regions[region].generation)
+                                return true;
+                }
+        return false;
+}
+
+/* Of what the daemon itself made up nothing is written down. */
+static void forget_unknown(Walk *w) {
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                if (w->leases[i].used && streq(w->leases[i].label, "(unknown)"))
+                        walk_lease_forget(w, w->leases + i);
+}
+
+/* True when the region is not ready before everybody lets go of it. */
+static bool foresee_region(Walk *w, const WalkWitnesses *t, unsigned i) {
+        WalkRegion *r = w->regions + i;
+        bool beyond_start, lent = is_lent(w, i, &beyond_start);
+
+        if (!t->recorded[i] || t->old_format[i])
+                r->schedulable = true;
+        if (t->recorded[i] && (t->stored[i] || (lent && walk_model_has_party(w, i))))
+                return false;
+        if (t->recorded[i] || !t->stored[i]) {
+                walk_note(w, "    %s loses its memory", walk_regions[i].name);
+                walk_model_new_memory(w, i);
+                return false;
+        }
+        r->spoiled = lent && !beyond_start;
+        return !lent && is_used_by_anybody(w, i);
+}
+
+static void drop_all_of(Walk *w, unsigned region) {
+        for (size_t i = 0; i < WALK_CHILDREN; i++)
+                for (size_t k = 0; k < WALK_SLOTS && w->children[i].pid > 0; k++) {
+                        WalkSlot *s = w->children[i].slots + k;
+
+                        if (s->region != region || s->generation != w->regions[region].generation)
+                                continue;
+                        if (s->kind == WALK_SLOT_MEMORY)
+                                walk_child_close(w, w->children + i, s);
+                        else if (s->kind == WALK_SLOT_MAP)
+                                walk_child_unmap(w, w->children + i, s, 0, 0);
+                }
+}
+
+/* What lacks its record is nobody's to lend while anybody has it. */
+static void wait_held_elsewhere(Walk *w, unsigned region) {
+        uint64_t deadline = walk_now_usec() + WALK_DEADLINE_USEC;
+        bool held = false;
+
+        while (!held) {
+                View v;
+
+                walk_pump(w, 0);
+                walk_view_read(w, &v);
+                held = streq(v.regions[region].state, "held-elsewhere");
+                if (streq(v.regions[region].state, "ready") || walk_now_usec() >= deadline)
+                        walk_fail(w, "%s has no record, others have it, and it is %s",
+                                  walk_regions[region].name, v.regions[region].state);
+                walk_view_done(&v);
+                walk_pump(w, 20 * USEC_PER_MSEC);
+        }
+        walk_children_check(w);
+        walk_note(w, "    %s is held elsewhere; they let go", walk_regions[region].name);
+        drop_all_of(w, region);
+}
+
+static void start_again(Walk *w, const WalkWitnesses *t) {
+        bool held[WALK_REGIONS];
+
+        forget_unknown(w);
+        for (unsigned i = 0; i < WALK_REGIONS; i++)
+                held[i] = foresee_region(w, t, i);
+        walk_model_update(w);
+        walk_start_daemon(w);
+        w->n_restarts++;
+        for (unsigned i = 0; i < WALK_REGIONS; i++)
+                if (held[i])
+                        wait_held_elsewhere(w, i);
+        walk_settle(w);
+}
+
+void walk_op_restart(Walk *w) {
+        WalkWitnesses t = WALK_WITNESSES_COMPLETE;
+        bool careful = walk_chance(w, 2);
+
+        walk_note(w, "restart%s", careful ? ", from rest" : "");
+        if (careful)
+                walk_settle(w);
+        walk_waiters_lost(w);
+        if (!careful && walk_chance(w, 2))
+                kill_in_the_middle(w);
+        else
+                stop(w);
+        for (uint64_t n = walk_random(w, 4); n > 0; n--)
+                walk_op_of_holders(w);
+        walk_children_check(w);
+        if (careful) {
+                walk_witnesses_tamper(w, &t);
+                walk_children_check(w);
+        } else
+                for (uint64_t n = walk_random(w, 3); n > 0; n--)
+                        kill_while_starting(w);
+        start_again(w, &t);
 }

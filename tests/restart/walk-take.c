@@ -268,6 +268,8 @@ static void check_refusal(Walk *w, const sd_bus_error *e) {
                 if (strncmp(e->name, EGM_ERROR_PREFIX, strlen(EGM_ERROR_PREFIX)) == 0 &&
                     streq(e->name + strlen(EGM_ERROR_PREFIX), names[i]))
                         return;
+        if (w->mmap_fails && streq(e->name, SD_BUS_ERROR_NO_MEMORY))
+                return;
         walk_fail(w, "refused as %s: %s", e->name, e->message);
 }
 
@@ -340,7 +342,7 @@ void walk_op_take(Walk *w) {
         } else {
                 walk_note(w, "    refused: %s", e.name);
                 check_refusal(w, &e);
-                if (settled && must)
+                if (settled && must && !streq(e.name, SD_BUS_ERROR_NO_MEMORY))
                         walk_fail(w, "refused what fits: %s", e.message);
                 walk_lease_forget(w, l);
                 if (settled)
@@ -370,6 +372,15 @@ void walk_op_take_too_much(Walk *w) {
         walk_view_done(&v);
         sd_bus_message_unref(m);
         sd_bus_error_free(&e);
+}
+
+sd_bus_message *walk_some_request(Walk *w, sd_bus *bus, const char *label, bool persistent) {
+        Asked asked[WALK_ASKED] = {};
+        size_t n = ask_for(w, asked);
+
+        for (size_t i = 0; i < n; i++)
+                asked[i].include_retired = false;
+        return new_request(w, bus, asked, n, label, persistent, -EBADF, 0);
 }
 
 /* A client that is gone before the answer comes: nobody has the lifetime, so nothing is left of it. */
@@ -471,6 +482,13 @@ void walk_waiter_drop(Walk *w, WalkWaiter *q) {
         sd_bus_message_unref(q->reply);
         sd_bus_close_unref(q->bus);
         *q = (WalkWaiter){};
+}
+
+void walk_waiters_lost(Walk *w) {
+        walk_pump(w, 0);
+        for (size_t i = 0; i < WALK_WAITERS; i++)
+                if (w->waiters[i].bus)
+                        walk_waiter_drop(w, w->waiters + i);
 }
 
 void walk_op_wait_cancel(Walk *w) {

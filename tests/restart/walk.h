@@ -87,6 +87,7 @@ typedef struct WalkSlice {
         uint64_t offset;
         uint64_t size;
         bool lost;
+        bool owned;         /* when last at rest: the books had it for the lease */
         bool was_unblocked; /* since the lease ended there was a moment when nobody could touch it */
 } WalkSlice;
 
@@ -146,7 +147,8 @@ typedef struct Walk {
         uint64_t next_order;
         bool settled; /* nothing has happened since the daemon was seen at rest */
         bool may_find; /* since the last start nobody has looked for leases that the daemon made up */
-        bool remembers; /* the daemon keeps state */
+        bool mmap_fails; /* one of the daemon's mappings will fail */
+        bool remembers;  /* the daemon keeps state */
         int base_fds; /* descriptors of the daemon that are neither a region's nor a lease's; -1: not known */
         uint64_t random; /* state of the generator */
 
@@ -246,6 +248,8 @@ bool walk_lease_is_kept(const Walk *w, const WalkLease *l);
 bool walk_lease_is_lost(const WalkLease *l);
 bool walk_lease_is_bound(const WalkLease *l, pid_t pid);
 unsigned walk_lease_bound_alive(const Walk *w, const WalkLease *l);
+/* Of the slice's region: so that having its descriptor says nothing. */
+bool walk_child_has_active_lease(const Walk *w, const WalkChild *c, const WalkSlice *s);
 /* Can the child touch the slice, so that it must not be given to anybody else? */
 bool walk_child_blocks(const Walk *w, const WalkChild *c, const WalkSlice *s);
 bool walk_slice_is_blocked(const Walk *w, const WalkSlice *s);
@@ -257,7 +261,7 @@ void walk_model_child_gone(Walk *w, pid_t pid);
 /* The region's memory is another from now on: what was lent of the old is lost. */
 void walk_model_new_memory(Walk *w, unsigned region);
 /* Would the daemon find somebody who can give it the region's descriptor? */
-bool walk_model_has_party(const Walk *w, unsigned region);
+bool walk_model_has_party(Walk *w, unsigned region);
 
 /* ---- the daemon from outside: walk-view.c ---- */
 
@@ -350,6 +354,33 @@ void walk_waiter_drop(Walk *w, WalkWaiter *q);
 WalkWaiter *walk_waiter_first(Walk *w, unsigned region);
 /* One of the things that processes do without asking the daemon. */
 void walk_op_of_holders(Walk *w);
+
+/* What a start finds beside the leases' records. */
+typedef struct WalkWitnesses {
+        bool stored[WALK_REGIONS];
+        bool recorded[WALK_REGIONS];
+        bool old_format[WALK_REGIONS];
+        bool foreign[WALK_REGIONS]; /* under its name something else is stored as well */
+} WalkWitnesses;
+
+#define WALK_WITNESSES_COMPLETE ((WalkWitnesses){{true, true, true}, {true, true, true}, {}, {}})
+
+void walk_witnesses_tamper(Walk *w, WalkWitnesses *t);
+
+/* A call that may never be answered. */
+typedef struct WalkInFlight {
+        sd_bus *bus;
+        sd_bus_message *reply;
+        unsigned released; /* the serial of the lease; 0: a request for one */
+        bool persistent;
+} WalkInFlight;
+
+sd_bus_message *walk_some_request(Walk *w, sd_bus *bus, const char *label, bool persistent);
+void walk_in_flight_send(Walk *w, WalkInFlight *f);
+bool walk_in_flight_poll(Walk *w, WalkInFlight *f); /* answered? */
+void walk_in_flight_end(Walk *w, WalkInFlight *f);
+/* The daemon is about to go: nobody who waits will be served. */
+void walk_waiters_lost(Walk *w);
 
 void walk_start_daemon(Walk *w);
 void walk_stop_daemon(Walk *w);
