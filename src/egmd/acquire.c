@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "fd-util.h"
+#include "lease-users.h"
 #include "lifeline.h"
 #include "log.h"
 #include "manager.h"
@@ -278,6 +279,42 @@ static bool worth_waiting(EgmErrorKind kind) {
                kind == EGM_ERROR_NOT_PARTITIONABLE || kind == EGM_ERROR_REGION_NOT_READY;
 }
 
+/* The refusal once more, now with who has the memory: that is looked up for those only who get to read it. until: the waiter
+ * whose refusal it is, NULL: one behind all of them. */
+static void name_users(Manager *m, const AcquireRequest *q, const Waiter *until, EgmError *e) {
+        _cleanup_egm_error_ EgmError named = EGM_ERROR_NULL;
+        PlacementRegion regions[MANAGER_REGIONS_MAX];
+        char *users[MANAGER_REGIONS_MAX] = {};
+        Placed placed[EGM_SLICES_MAX];
+        size_t n = describe_regions(m, regions);
+        Waiter *w;
+        int r = 0;
+
+        TAILQ_FOREACH (w, &m->waiters, link) {
+                if (w == until)
+                        break;
+                reserve_for(&w->request, regions, n);
+        }
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                r = lease_users(&m->leases, m->regions[i], q->uid, users + i);
+                if (r >= 0 && *users[i])
+                        regions[i].users = users[i];
+        }
+        if (r >= 0) {
+                r = placement_take(q->slices, q->n_slices, regions, n, m->next_lease_id, placed,
+                                   &named);
+                if (r >= 0)
+                        cancel_slices(m, m->next_lease_id, placed, q->n_slices);
+        }
+        if (r < 0 && named.kind == e->kind && named.message) {
+                egm_error_done(e);
+                *e = named;
+                named = EGM_ERROR_NULL;
+        }
+        for (size_t i = 0; i < n; i++)
+                free(users[i]);
+}
+
 /* Takes it out of the queue, with that answer. */
 static void waiter_end(Waiter *w, int r, const EgmError *e) {
         Manager *m = w->manager;
@@ -296,6 +333,7 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         Waiter *w = userdata;
         int r;
 
+        name_users(w->manager, &w->request, w, &w->last);
         r = egm_error_set(&e, EGM_ERROR_TIMED_OUT, "Waited %" PRIu64 ".%03" PRIu64 "s in vain: %s",
                           w->request.wait_usec / USEC_PER_SEC,
                           w->request.wait_usec % USEC_PER_SEC / USEC_PER_MSEC,
@@ -392,6 +430,8 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
                         reserve_for(&w->request, regions, n);
                 r = try_grant(m, q, regions, n, &l, &fd, &e);
         }
+        if (r < 0 && worth_waiting(e.kind))
+                name_users(m, q, NULL, &e);
         if (r < 0 && e.kind != EGM_ERROR_NONE) {
                 int k = refuse_or_wait(m, q, &e, done, userdata, ret_waiter);
 

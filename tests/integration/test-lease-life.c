@@ -493,6 +493,32 @@ static void test_waiting_holder_goes(void **state) {
         wait_all_free();
 }
 
+/* A refusal says who has the memory. */
+static void expect_users(const Granted *g, const char *message) {
+        char text[128];
+
+        (void) snprintf(text, sizeof(text), ", held by lease %s (uid %u, ",
+                        strrchr(g->path, '/') + 1, (unsigned) getuid());
+        if (!strstr(message, text))
+                fail_msg("no \"%s\" in: %s", text, message);
+}
+
+static void test_refusal_names_users(void **state) {
+        uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "Size");
+        Granted g = bed_acquire(bus, "egm4", SIZE, "descriptor");
+        sd_bus_message *m = two_slices(bus, all, SIZE, 0);
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+
+        assert_true(sd_bus_call(bus, m, 0, &e, NULL) < 0);
+        assert_string_equal(e.name, EGM_ERROR_PREFIX "NoCapacity");
+        expect_users(&g, e.message);
+        sd_bus_error_free(&e);
+        sd_bus_message_unref(m);
+        drop(&g);
+        wait_over(&g);
+        wait_all_free();
+}
+
 static void test_waits_in_vain(void **state) {
         uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "Size");
         Granted g = bed_acquire(bus, "egm4", SIZE, "descriptor");
@@ -501,6 +527,7 @@ static void test_waits_in_vain(void **state) {
 
         assert_true(sd_bus_call(bus, m, 0, &e, NULL) < 0);
         assert_string_equal(e.name, EGM_ERROR_PREFIX "TimedOut");
+        expect_users(&g, e.message);
         sd_bus_error_free(&e);
         sd_bus_message_unref(m);
         assert_true(waiting(bus, &no));
@@ -522,6 +549,7 @@ int main(void) {
                         cmocka_unit_test(test_waits_for_memory),
                         cmocka_unit_test(test_waiting_client_goes),
                         cmocka_unit_test(test_waiting_holder_goes),
+                        cmocka_unit_test(test_refusal_names_users),
                         cmocka_unit_test(test_waits_in_vain),
         };
 
