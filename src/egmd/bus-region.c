@@ -191,7 +191,10 @@ static int method_set_schedulable(sd_bus_message *m, void *userdata, sd_bus_erro
         r = sd_bus_message_read(m, "b", &on);
         if (r < 0)
                 return r;
-        region_set_schedulable(region, on);
+        r = region_set_schedulable(region, on);
+        if (r < 0)
+                return sd_bus_error_set_errnof(reterr, r, "Failed to write that down for %s: %s",
+                                               region->name, strerror(-r));
         return sd_bus_reply_method_return(m, NULL);
 }
 

@@ -124,8 +124,9 @@ int pidfd_new(pid_t pid, int *ret_fd) {
         assert(ret_fd);
 
         fd = pidfd_open(pid, 0);
+        /* The number of a thread by now (which error says so depends on the kernel): the process is gone, too. */
         if (fd < 0)
-                return -errno;
+                return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
         *ret_fd = fd;
         return 0;
 }

@@ -66,10 +66,10 @@ void forget_lease(Manager *m, uint64_t id) {
                                          id);
 }
 
-void record_region(Region *r) {
+int record_region(Region *r) {
         Manager *m = r->manager;
+        int written = 0, stored;
         char name[128];
-        int k;
 
         assert(r->provider && r->provider->fd >= 0);
 
@@ -85,14 +85,16 @@ void record_region(Region *r) {
                                 .schedulable = r->schedulable,
                 };
 
-                k = state_save_region(m->state, &record);
-                if (k < 0)
-                        (void) log_error_errno(k, "%s: failed to write its record: %m", r->name);
+                written = state_save_region(m->state, &record);
+                if (written < 0)
+                        (void) log_error_errno(written, "%s: failed to write its record: %m",
+                                               r->name);
         }
         stored_name(r, name, sizeof(name));
-        k = fd_store_put(name, r->provider->fd);
-        if (k < 0)
-                (void) log_error_errno(k, "%s: failed to store its descriptor: %m", r->name);
+        stored = fd_store_put(name, r->provider->fd);
+        if (stored < 0)
+                (void) log_error_errno(stored, "%s: failed to store its descriptor: %m", r->name);
+        return written;
 }
 
 void unstore_region(Region *r) {

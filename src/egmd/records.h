@@ -10,8 +10,8 @@
 int record_lease(Manager *m, const Lease *l);
 /* It is over, or never was. */
 void forget_lease(Manager *m, uint64_t id);
-/* Open and usable: its facts, and its descriptor to the service manager. */
-void record_region(Region *r);
+/* Open and usable: its facts, and its descriptor to the service manager. Logs what fails; returns what the record did. */
+int record_region(Region *r);
 /* Its descriptor is not to be kept any longer. */
 void unstore_region(Region *r);
 /* Its device has gone. */

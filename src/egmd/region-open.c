@@ -203,7 +203,7 @@ static int opened_well(Region *r, RegionOpening *o) {
         if (k < 0)
                 return k;
         (void) TAKE_PTR(o->provider);
-        record_region(r);
+        (void) record_region(r);
         return 0;
 }
 

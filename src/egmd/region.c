@@ -310,18 +310,26 @@ void region_poll_retired(Region *r) {
         }
 }
 
-void region_set_schedulable(Region *r, bool schedulable) {
+int region_set_schedulable(Region *r, bool schedulable) {
+        int k;
+
         assert(r);
 
         if (r->schedulable == schedulable)
-                return;
-        log_notice("%s: lending switched %s", r->name, schedulable ? "on" : "off");
+                return 0;
         r->schedulable = schedulable;
-        if (r->state == REGION_READY)
-                record_region(r);
+        if (r->state == REGION_READY) {
+                k = record_region(r);
+                if (k < 0) {
+                        r->schedulable = !schedulable;
+                        return k;
+                }
+        }
+        log_notice("%s: lending switched %s", r->name, schedulable ? "on" : "off");
         manager_region_changed(r->manager, r);
         if (schedulable)
                 manager_serve_waiters(r->manager);
+        return 0;
 }
 
 const char *region_driver(const Region *r) {

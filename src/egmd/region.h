@@ -88,5 +88,5 @@ void region_poll_retired(Region *r);
 /* One range turned out bad. Returns the bytes that are new. */
 uint64_t region_retire(Region *r, uint64_t offset, uint64_t size);
 
-void region_set_schedulable(Region *r, bool schedulable);
+int region_set_schedulable(Region *r, bool schedulable);
 const char *region_driver(const Region *r);

@@ -16,24 +16,20 @@ void restore_done(Restore *r) {
 }
 
 /* The process that it was bound to, unless that is gone. */
-static void restore_bound(Lease *l, const BoundRecord *b) {
+static int restore_bound(Lease *l, const BoundRecord *b) {
         _cleanup_close_ int fd = -EBADF;
         uint64_t start_time;
         int r;
 
         r = pidfd_new(b->pid, &fd);
-        if (r == -ESRCH)
-                return;
         /* A number that somebody else has now. Where no start is known it counts as the same: that keeps a lease too
          * long, never too short. */
         if (r >= 0 && b->start_time != 0 && pidfd_get_start_time(fd, &start_time) >= 0 &&
             start_time != b->start_time)
-                return;
+                return 0;
         if (r >= 0)
                 r = lifeline_bind(l->lifeline, fd, NULL);
-        if (r < 0 && r != -ESRCH)
-                (void) log_error_errno(r, "Lease %" PRIu64 ": failed to bind pid %i again: %m",
-                                       l->id, (int) b->pid);
+        return r == -ESRCH ? 0 : r;
 }
 
 static int restore_lifeline(Manager *m, Lease *l, const LeaseRecord *record) {
@@ -52,8 +48,14 @@ static int restore_lifeline(Manager *m, Lease *l, const LeaseRecord *record) {
         r = manager_lifeline_adopt(m, l, fd);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < record->n_bound; i++)
-                restore_bound(l, record->bound + i);
+        for (size_t i = 0; i < record->n_bound; i++) {
+                r = restore_bound(l, record->bound + i);
+                /* To go on without it would end the lease of a process that runs. */
+                if (r < 0)
+                        return log_error_errno(r,
+                                               "Lease %" PRIu64 ": failed to bind pid %i again: %m",
+                                               l->id, (int) record->bound[i].pid);
+        }
         l->n_bound = lifeline_bound(l->lifeline);
         return 0;
 }
@@ -88,8 +90,10 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
         l->delegate_uid = record->delegate_uid;
         if (!l->released) {
                 r = restore_lifeline(m, l, record);
-                if (r < 0)
+                if (r < 0) {
+                        l->lifeline = lifeline_free(l->lifeline);
                         return r;
+                }
         }
         manager_insert_lease(m, TAKE_PTR(l));
         return 0;
@@ -195,7 +199,7 @@ int restore_end(Manager *m) {
                 Region *r = m->regions[i];
 
                 if (r->state == REGION_READY)
-                        record_region(r);
+                        (void) record_region(r);
         }
         m->restore = NULL;
         if (n > 0)

@@ -3,6 +3,7 @@
 #include "test.h"
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -79,6 +80,22 @@ static void test_new_needs_a_process(void **state) {
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         assert_int_equal(pidfd_new(pid, &got), -ESRCH);
         assert_int_equal(got, 42);
+}
+
+static void *new_for_thread(void *arg) {
+        int got = 42;
+
+        assert_int_equal(pidfd_new(gettid(), &got), -ESRCH);
+        assert_int_equal(got, 42);
+        return NULL;
+}
+
+/* What was a process once may be a thread of another one now. */
+static void test_new_refuses_threads(void **state) {
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, new_for_thread, NULL), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 static void refused(int fd) {
@@ -177,6 +194,7 @@ int main(void) {
                         cmocka_unit_test(test_start_time),
                         cmocka_unit_test(test_take_fd),
                         cmocka_unit_test(test_new_needs_a_process),
+                        cmocka_unit_test(test_new_refuses_threads),
                         cmocka_unit_test(test_other_descriptors_are_refused),
         };
 
