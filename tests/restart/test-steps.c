@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* test-steps EGMD SHIM KIND [SANITIZED]: one life of a daemon and its clients, over and over, and each time something goes
+ * wrong at another step of it: the process is killed before (or behind) its Kth call that has an effect, or the Kth
+ * call that takes memory, descriptors, ... fails. Whatever happens, what a client was told stands, and nothing stays behind.
+ *
+ * EGM_TEST_FULL=1: every K, not as many as fit into a few seconds. EGM_TEST_SECONDS=N: for that
+ * long. EGM_TEST_SEED=N: others first. EGM_FAULT=kill@12: just this one. */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "egm-names.h"
+#include "fd-util.h"
+#include "mapper.h"
+#include "size.h"
+#include "world.h"
+
+#define TRIES_MAX 12U
+#define DEADLINE_USEC (10 * USEC_PER_SEC)
+
+static const char *arg_egmd, *arg_shim;
+static bool arg_sanitized;
+static char directory[64];
+/* Of a daemon that has been through all of it without a fault. */
+static size_t baseline_fds;
+
+/* ---- what a client does ---- */
+
+static sd_bus_message *new_call(World *w, const char *path, const char *interface,
+                                const char *method) {
+        sd_bus_message *m;
+
+        if (sd_bus_message_new_method_call(w->bus, &m, EGM_BUS_NAME, path, interface, method) < 0)
+                abort();
+        return m;
+}
+
+static sd_bus_message *new_acquire(World *w, const Known *k) {
+        sd_bus_message *m = new_call(w, EGM_PATH, EGM_MANAGER_INTERFACE, "AcquireLease");
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}{sv}", "Label", "s", k->label, "Lifetime", "s",
+                                          k->persistent ? "persistent" : "descriptor");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", "Slices");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', "aa{sv}");
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "a{sv}");
+        for (size_t i = 0; r >= 0 && i < k->n_slices; i++)
+                r = sd_bus_message_append(m, "a{sv}", 3, "Size", "t", k->slices[i].at.size,
+                                          "Region", "s", k->slices[i].at.region, "Align", "t",
+                                          WORLD_GRANULE);
+        for (size_t i = 0; r >= 0 && i < 4; i++)
+                r = sd_bus_message_close_container(m);
+        if (r < 0)
+                abort();
+        return m;
+}
+
+static void read_slices(World *w, sd_bus_message *m, Known *k) {
+        const char *region;
+        uint64_t offset, size;
+        int fd;
+
+        world_expect(w, sd_bus_message_enter_container(m, 'a', "(shtt)") > 0, "no slices");
+        for (size_t i = 0; i < k->n_slices; i++) {
+                void *p;
+
+                world_expect(w, sd_bus_message_read(m, "(shtt)", &region, &fd, &offset, &size) > 0,
+                             "%zu slices instead of %zu", i, k->n_slices);
+                world_expect(w,
+                             streq(region, k->slices[i].at.region) && size == k->slices[i].at.size,
+                             "not what was asked for");
+                k->slices[i].at.offset = offset;
+                k->slices[i].fd = fd_copy(fd);
+                p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t) offset);
+                world_expect(w, k->slices[i].fd >= 0 && p != MAP_FAILED, "cannot be mapped");
+                k->slices[i].map = p;
+        }
+}
+
+/* I1 and I2, as who gets it sees them. */
+static void take_over(World *w, Known *k) {
+        for (size_t i = 0; i < k->n_slices; i++) {
+                unsigned char *p = k->slices[i].map;
+
+                for (uint64_t b = 0; b < k->slices[i].at.size; b++)
+                        world_expect(w, p[b] == 0, "%s: byte %#" PRIx64 " of slice %zu is %#x",
+                                     k->label, b, i, p[b]);
+                memset(p, k->label[0], k->slices[i].at.size);
+        }
+        k->held = true;
+        world_know(w, k);
+        world_check(w);
+}
+
+static void acquire(World *w, Known *k) {
+        for (unsigned i = 0; i < TRIES_MAX; i++) {
+                sd_bus_error e = SD_BUS_ERROR_NULL;
+                sd_bus_message *reply = NULL;
+                const char *path;
+                Answer answer;
+                int fd;
+
+                /* After a restart most of the memory is scrubbed first. */
+                world_settle(w);
+                answer = world_call(w, new_acquire(w, k), &reply, &e);
+                if (answer == ANSWER_OK) {
+                        world_expect(w, sd_bus_message_read(reply, "oh", &path, &fd) > 0,
+                                     "no lease");
+                        (void) snprintf(k->path, sizeof(k->path), "%s", path);
+                        k->lifetime = fd_copy(fd);
+                        world_expect(w, k->lifetime >= 0, "no lifetime");
+                        read_slices(w, reply, k);
+                        sd_bus_message_unref(reply);
+                        take_over(w, k);
+                        return;
+                }
+                if (answer == ANSWER_REFUSED)
+                        world_expect(w, world_excuse(w), "%s refused: %s: %s", k->label, e.name,
+                                     e.message);
+                sd_bus_error_free(&e);
+        }
+        world_fail(w, __FILE__, __LINE__, "never granted");
+}
+
+static void unmap(Known *k) {
+        for (size_t i = 0; i < k->n_slices; i++) {
+                if (k->slices[i].map)
+                        (void) munmap(k->slices[i].map, k->slices[i].at.size);
+                k->slices[i].map = NULL;
+                k->slices[i].fd = safe_close(k->slices[i].fd);
+        }
+}
+
+/* Ends it the way a process does that exits. */
+static void drop(World *w, Known *k) {
+        unmap(k);
+        k->held = false;
+        world_forget(w, k);
+        k->lifetime = safe_close(k->lifetime);
+}
+
+/* Once: true when it was carried out, or may have been. */
+static void call_until_done(World *w, const char *path, const char *method, const char *type,
+                            int value) {
+        for (unsigned i = 0; i < TRIES_MAX; i++) {
+                bool release = streq(method, "Release");
+                sd_bus_error e = SD_BUS_ERROR_NULL;
+                Answer answer;
+                sd_bus_message *m;
+
+                m = new_call(w, path,
+                             streq(method, "SetSchedulable") ? EGM_REGION_INTERFACE
+                                                             : EGM_LEASE_INTERFACE,
+                             method);
+                if (sd_bus_message_append(m, type, value) < 0)
+                        abort();
+                answer = world_call(w, m, NULL, &e);
+                if (answer == ANSWER_OK)
+                        return;
+                /* The call before did it. */
+                if (i > 0 && release &&
+                    sd_bus_error_has_names(&e, SD_BUS_ERROR_UNKNOWN_OBJECT,
+                                           EGM_ERROR_PREFIX "NoSuchLease",
+                                           EGM_ERROR_PREFIX "Draining")) {
+                        sd_bus_error_free(&e);
+                        return;
+                }
+                if (answer == ANSWER_REFUSED)
+                        world_expect(w, world_excuse(w), "%s: %s: %s", method, e.name, e.message);
+                sd_bus_error_free(&e);
+        }
+        world_fail(w, __FILE__, __LINE__, "%s is never done", method);
+}
+
+static void release(World *w, Known *k) {
+        k->held = false; /* from here on it may end */
+        call_until_done(w, k->path, "Release", "a{sv}", 0);
+        k->lifetime = safe_close(k->lifetime);
+}
+
+static void set_schedulable(World *w, bool b) {
+        w->schedulable = -1;
+        call_until_done(w, EGM_REGION_PATH "/egm5", "SetSchedulable", "b", b);
+        w->schedulable = b;
+        world_check(w);
+}
+
+static void reopen(World *w, Known *k) {
+        for (unsigned i = 0; i < TRIES_MAX; i++) {
+                sd_bus_error e = SD_BUS_ERROR_NULL;
+                sd_bus_message *reply = NULL;
+                Answer answer;
+                int fd;
+
+                answer = world_call(w, new_call(w, k->path, EGM_LEASE_INTERFACE, "Reopen"), &reply,
+                                    &e);
+                if (answer == ANSWER_OK) {
+                        world_expect(w, sd_bus_message_read(reply, "h", &fd) > 0, "no lifetime");
+                        k->lifetime = fd_copy(fd);
+                        read_slices(w, reply, k);
+                        sd_bus_message_unref(reply);
+                        world_check(w);
+                        return;
+                }
+                if (answer == ANSWER_REFUSED)
+                        world_expect(w, world_excuse(w), "Reopen: %s: %s", e.name, e.message);
+                sd_bus_error_free(&e);
+        }
+        world_fail(w, __FILE__, __LINE__, "never reopened");
+}
+
+static void expect_not_schedulable(World *w) {
+        Known k = {.label = "never",
+                   .slices[0].at = {.region = "egm5", .size = WORLD_GRANULE},
+                   .n_slices = 1};
+
+        for (unsigned i = 0; i < TRIES_MAX; i++) {
+                sd_bus_error e = SD_BUS_ERROR_NULL;
+                Answer answer = world_call(w, new_acquire(w, &k), NULL, &e);
+                bool refused = sd_bus_error_has_name(&e, EGM_ERROR_PREFIX "RegionNotReady");
+
+                if (answer == ANSWER_REFUSED && !refused)
+                        world_expect(w, world_excuse(w), "%s: %s", e.name, e.message);
+                sd_bus_error_free(&e);
+                world_expect(w, answer != ANSWER_OK, "a region that may not be lent was lent");
+                if (refused)
+                        return;
+        }
+        world_fail(w, __FILE__, __LINE__, "no answer");
+}
+
+/* ---- the life ---- */
+
+#define SLICE(name, granules) \
+        { .at = {.region = (name), .size = (granules) *WORLD_GRANULE}, .fd = -EBADF }
+
+typedef struct Cast {
+        Known pair, lasting, bound, late, all;
+        Mapper mapper;
+} Cast;
+
+static void cast_init(Cast *c) {
+        *c = (Cast){
+                        .pair = {.label = "pair",
+                                 .slices = {SLICE("egm4", 4), SLICE("egm5", 2)},
+                                 .n_slices = 2},
+                        .lasting = {.label = "lasting",
+                                    .persistent = true,
+                                    .slices = {SLICE("egm4", 2), SLICE("egm5", 1)},
+                                    .n_slices = 2},
+                        .bound = {.label = "bound", .slices = {SLICE("egm5", 2)}, .n_slices = 1},
+                        .late = {.label = "Late", .slices = {SLICE("egm4", 2)}, .n_slices = 1},
+                        .all = {.label = "all",
+                                .slices = {SLICE("egm4", 16), SLICE("egm5", 16)},
+                                .n_slices = 2},
+                        .mapper = MAPPER_NULL,
+        };
+}
+
+static void check_mapper(World *w, const Cast *c) {
+        world_expect(w, mapper_check(&c->mapper) > 0, "the memory of a running process changed");
+}
+
+/* It maps all of the persistent lease, so that there is something in each region that nobody may touch. */
+static void start_mapper(World *w, Cast *c) {
+        const Known *leases[] = {&c->lasting, &c->bound};
+        MapperPart parts[MAPPER_MAPS_MAX];
+        size_t n = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(leases); i++)
+                for (size_t k = 0; k < leases[i]->n_slices; k++)
+                        parts[n++] = (MapperPart){
+                                        .fd = leases[i]->slices[k].fd,
+                                        .offset = leases[i]->slices[k].at.offset,
+                                        .size = leases[i]->slices[k].at.size,
+                                        .pattern = (unsigned char) leases[i]->label[0],
+                        };
+        world_expect(w, mapper_start(parts, n, &c->mapper) >= 0, "no process to map the memory");
+}
+
+/* A process maps two leases; one is bound to it, and nobody has that one's lifetime any more. */
+static void begin(World *w, Cast *c) {
+        w->step = "the first lease";
+        acquire(w, &c->pair);
+        w->step = "the persistent lease";
+        acquire(w, &c->lasting);
+        w->step = "the lease of a process";
+        acquire(w, &c->bound);
+        start_mapper(w, c);
+        w->step = "binding";
+        call_until_done(w, c->bound.path, "Bind", "h", c->mapper.pidfd);
+        w->step = "letting go of the lifetimes";
+        unmap(&c->bound);
+        c->bound.lifetime = safe_close(c->bound.lifetime);
+        unmap(&c->lasting);
+        c->lasting.lifetime = safe_close(c->lasting.lifetime);
+        world_check(w);
+}
+
+static void middle(World *w, Cast *c) {
+        w->step = "no more leases of egm5";
+        set_schedulable(w, false);
+        expect_not_schedulable(w);
+        w->step = "a restart";
+        world_restart(w);
+        expect_not_schedulable(w);
+        world_settle(w);
+        w->step = "leases of egm5 again";
+        set_schedulable(w, true);
+        w->step = "reopening the persistent lease";
+        reopen(w, &c->lasting);
+        unmap(&c->lasting);
+        c->lasting.lifetime = safe_close(c->lasting.lifetime);
+        world_check(w);
+        w->step = "releasing the persistent lease, which a process maps";
+        c->lasting.parked = true;
+        release(w, &c->lasting);
+        world_check(w);
+        w->step = "a lease beside it";
+        acquire(w, &c->late);
+        check_mapper(w, c);
+        w->step = "a restart with a lease that drains";
+        world_restart(w);
+        check_mapper(w, c);
+        world_check(w);
+}
+
+static void end(World *w, Cast *c) {
+        w->step = "the process ends";
+        check_mapper(w, c);
+        c->bound.held = c->lasting.parked = false;
+        world_forget(w, &c->bound);
+        world_forget(w, &c->lasting);
+        mapper_stop(&c->mapper);
+        w->step = "the first lease ends";
+        drop(w, &c->pair);
+        world_settle(w);
+        w->step = "the last lease ends";
+        drop(w, &c->late);
+        world_settle(w);
+        /* Every byte there is, each written at least once by now. */
+        w->step = "a lease of everything";
+        acquire(w, &c->all);
+        w->step = "its end";
+        drop(w, &c->all);
+        world_settle(w);
+}
+
+/* ---- what stays behind ---- */
+
+static size_t count_fds(World *w) {
+        char path[64];
+        size_t n = 0;
+        DIR *d;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) keeper_pid(w->keeper));
+        d = opendir(path);
+        if (!d)
+                return 0;
+        while (readdir(d))
+                n++;
+        (void) closedir(d);
+        return n;
+}
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+/* Its threads may have something open for another moment. */
+static void check_fds(World *w) {
+        uint64_t deadline = now_usec() + DEADLINE_USEC;
+        size_t n;
+
+        while ((n = count_fds(w)) > baseline_fds && now_usec() < deadline) {
+                Picture p;
+
+                world_look(w, &p);
+        }
+        world_expect(w, n <= baseline_fds, "the daemon has %zu descriptors open instead of %zu", n,
+                     baseline_fds);
+}
+
+/* Nothing but the daemon's and the regions' files. */
+static size_t count_strays(World *w, char *ret_name, size_t size) {
+        static const char *const expected[] = {
+                        ".", "..", "lock", "egmd.json", "region-egm4.json", "region-egm5.json"};
+        size_t n = 0;
+        DIR *d = opendir(keeper_runtime_dir(w->keeper));
+        struct dirent *e;
+
+        world_expect(w, d, "the runtime directory cannot be read");
+        while ((e = readdir(d))) {
+                bool known = false;
+
+                for (size_t i = 0; i < ELEMENTSOF(expected); i++)
+                        known = known || streq(e->d_name, expected[i]);
+                if (known)
+                        continue;
+                n++;
+                (void) snprintf(ret_name, size, "%.60s", e->d_name);
+        }
+        (void) closedir(d);
+        return n;
+}
+
+static void check_store(World *w) {
+        bool seen[2] = {};
+
+        world_expect(w, keeper_pump(w->keeper) >= 0, "the store failed");
+        for (size_t i = 0; i < keeper_n_stored(w->keeper); i++) {
+                const char *name = keeper_stored_name(w->keeper, i);
+                size_t k = streq(name, "region-egm5");
+
+                world_expect(w, k == 1 || streq(name, "region-egm4"), "stored: %s", name);
+                world_expect(w, !seen[k], "stored twice: %s", name);
+                seen[k] = true;
+        }
+}
+
+/* What could not be removed when it went wrong may be there till the next start. */
+static void leave(World *w) {
+        char name[64];
+
+        w->step = "the end";
+        if (count_strays(w, name, sizeof(name)) > 0) {
+                world_expect(w, w->plan.kind && w->plan.kind->error, "a file is left: %s", name);
+                world_restart(w);
+                world_settle(w);
+                world_expect(w, count_strays(w, name, sizeof(name)) == 0,
+                             "a file is left, restart or not: %s", name);
+        }
+        if (baseline_fds == 0)
+                baseline_fds = count_fds(w);
+        check_fds(w);
+        check_store(w);
+        world_stop(w);
+}
+
+static void write_regions(const char *path) {
+        FILE *f = fopen(path, "we");
+
+        if (!f)
+                abort();
+        (void) fprintf(f,
+                       "{\"regions\": [{\"name\": \"egm4\", \"size\": %" PRIu64
+                       ", \"node\": 0, \"socket\": 0}, {\"name\": \"egm5\", \"size\": %" PRIu64
+                       ", \"node\": 0, \"socket\": 1}]}\n",
+                       WORLD_REGION_SIZE, WORLD_REGION_SIZE);
+        if (fclose(f) != 0)
+                abort();
+}
+
+static int ignore(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        return 0;
+}
+
+static sd_bus *connect_bus(void) {
+        sd_bus *bus;
+
+        if (sd_bus_new(&bus) < 0 || sd_bus_set_address(bus, getenv("EGM_TEST_BUS")) < 0 ||
+            sd_bus_set_bus_client(bus, true) < 0 || sd_bus_negotiate_fds(bus, true) < 0 ||
+            sd_bus_set_method_call_timeout(bus, DEADLINE_USEC) < 0 || sd_bus_start(bus) < 0 ||
+            sd_bus_add_match(bus, NULL, "type='signal',sender='" EGM_BUS_NAME "'", ignore, NULL) <
+                            0 ||
+            sd_bus_add_match(bus, NULL,
+                             "type='signal',sender='org.freedesktop.DBus',"
+                             "member='NameOwnerChanged',arg0='" EGM_BUS_NAME "'",
+                             ignore, NULL) < 0)
+                abort();
+        return bus;
+}
+
+static Keeper *new_keeper(const char *page, const char *regions) {
+        char simulate[96], bus[256];
+        Keeper *k;
+        int r;
+
+        (void) snprintf(simulate, sizeof(simulate), "--simulate=%s", regions);
+        (void) snprintf(bus, sizeof(bus), "--bus=%s", getenv("EGM_TEST_BUS"));
+        r = keeper_new(arg_egmd, (const char *const[]){simulate, bus, NULL}, &k);
+        if (r == -ENOSYS || r == -EPERM) {
+                (void) fprintf(stderr, "skipped: no kcmp()\n");
+                exit(77);
+        }
+        if (r < 0 || keeper_setenv(k, "LD_PRELOAD", arg_shim) < 0 ||
+            keeper_setenv(k, "EGM_FAULT_PAGE", page) < 0)
+                abort();
+        if (arg_sanitized &&
+            keeper_setenv(k, "ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=1") < 0)
+                abort();
+        return k;
+}
+
+/* Returns how often the fault struck. */
+static uint32_t live(World *w, const FaultPlan *plan, const char *page, const char *regions) {
+        Cast c;
+
+        cast_init(&c);
+        w->plan = *plan;
+        w->n_known = w->n_starts = 0;
+        w->hits_excused = 0;
+        w->schedulable = true;
+        fault_page_set(w->page, plan);
+        w->keeper = new_keeper(page, regions);
+        w->step = "the first start";
+        world_start(w);
+        world_settle(w);
+        begin(w, &c);
+        middle(w, &c);
+        end(w, &c);
+        leave(w);
+        w->keeper = keeper_free(w->keeper);
+        return (uint32_t) atomic_load(&w->page->hit);
+}
+
+static uint64_t gcd(uint64_t a, uint64_t b) {
+        return b == 0 ? a : gcd(b, a % b);
+}
+
+static uint64_t from_environment(const char *name, uint64_t otherwise) {
+        const char *s = getenv(name);
+
+        if (s && parse_uint64(s, &otherwise) < 0)
+                abort();
+        return otherwise;
+}
+
+/* All K in an order that the seed decides; as many of them as there is time for. */
+static void walk(World *w, const FaultKind *kind, const char *page, const char *regions) {
+        const char *full = getenv("EGM_TEST_FULL");
+        uint64_t seed = from_environment("EGM_TEST_SEED", 1);
+        uint64_t until = now_usec() + from_environment("EGM_TEST_SECONDS", 15) * USEC_PER_SEC;
+        uint64_t total, step, n, struck = 0;
+
+        (void) live(w, &(FaultPlan){}, page, regions);
+        total = atomic_load(&w->page->counts[kind->on]);
+        world_expect(w, total > 0, "there is nothing that could go wrong");
+        /* Sooner or later it has been everywhere, and early on everywhere a little. */
+        for (step = total * 618 / 1000 + seed; gcd(step, total) != 1; step++)
+                ;
+        for (n = 0; n < total && ((full && streq(full, "1")) || now_usec() < until); n++)
+                struck += live(w,
+                               &(FaultPlan){.kind = kind,
+                                            .first = 1 + (seed + n * step) % total,
+                                            .n = 1},
+                               page, regions) > 0;
+        printf("%s: %" PRIu64 " of %" PRIu64 " calls (seed %" PRIu64 "), struck %" PRIu64
+               " times\n",
+               kind->name, n, total, seed, struck);
+        world_expect(w, struck * 2 >= n, "the faults hardly ever strike");
+}
+
+int main(int argc, char *argv[]) {
+        const char *one = getenv("EGM_FAULT");
+        const FaultKind *kind;
+        char page[80], regions[80];
+        World w = {.step = "nothing yet"};
+
+        if (argc < 4 || !getenv("EGM_TEST_BUS"))
+                return 2;
+        arg_egmd = argv[1];
+        arg_shim = argv[2];
+        kind = fault_kind_from_string(argv[3]);
+        arg_sanitized = argc > 4;
+        if (!kind)
+                return 2;
+        (void) snprintf(directory, sizeof(directory), "%.40s/egm-steps.XXXXXX",
+                        getenv("TMPDIR") ?: "/tmp");
+        if (!mkdtemp(directory))
+                abort();
+        (void) snprintf(page, sizeof(page), "%s/page", directory);
+        (void) snprintf(regions, sizeof(regions), "%s/regions.json", directory);
+        write_regions(regions);
+        if (fault_page_new(page, &w.page) < 0)
+                abort();
+        w.bus = connect_bus();
+        if (one) {
+                FaultPlan plan;
+
+                if (fault_plan_parse(one, &plan) < 0)
+                        return 2;
+                (void) live(&w, &(FaultPlan){}, page, regions);
+                printf("%s: struck %" PRIu32 " times, at %s\n", one, live(&w, &plan, page, regions),
+                       w.page->call);
+        } else
+                walk(&w, kind, page, regions);
+        sd_bus_flush_close_unref(w.bus);
+        fault_page_free(w.page);
+        (void) unlink(page);
+        (void) unlink(regions);
+        (void) rmdir(directory);
+        return 0;
+}
