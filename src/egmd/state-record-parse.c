@@ -429,12 +429,58 @@ static void json_putp(json_object **o) {
         (void) json_object_put(*o);
 }
 
+static int load_once(Parser *p, const char *text, size_t size, json_object **ret,
+                     unsigned *ret_format) {
+        _cleanup_(json_putp) json_object *json = NULL;
+        Value v = {};
+        Scan scan;
+        int r;
+
+        r = tokenize(p, text, size, &json);
+        if (r < 0)
+                return r;
+        v.json = json;
+        r = parse_head(p, &v, ret_format);
+        if (r < 0)
+                return r;
+        scan = scan_text(text, size);
+        if (scan.huge)
+                return parse_refuse(p, &v, "a number beyond %" PRIu64, UINT64_MAX);
+        if (scan.nul)
+                return parse_refuse(p, &v, "a NUL character in it");
+        if (count_members(json) != scan.members)
+                return parse_refuse(p, &v, "a key is there twice");
+        *ret = TAKE_PTR(json);
+        return 0;
+}
+
+/* json-c does not always tell that memory ran out: the text seems cut short, or a member is not there. A record must not be
+ * taken for damaged over that, so it is so only when nothing says otherwise, twice. */
+static int load(Parser *p, const char *text, size_t size, json_object **ret, unsigned *ret_format) {
+        _cleanup_(json_putp) json_object *json = NULL;
+        int r;
+
+        for (unsigned i = 0; i < 2; i++) {
+                *p->ret_why = mfree(*p->ret_why);
+                errno = 0;
+                r = load_once(p, text, size, &json, ret_format);
+                if (r != -EBADMSG && i == 0)
+                        break;
+                if (r != -EBADMSG || errno == ENOMEM) {
+                        *p->ret_why = mfree(*p->ret_why);
+                        return -ENOMEM;
+                }
+        }
+        if (r >= 0)
+                *ret = TAKE_PTR(json);
+        return r;
+}
+
 static int parse_record(const char *text, size_t size, const Field *fields, void *dest,
                         unsigned *ret_format, char **ret_why) {
         _cleanup_(json_putp) json_object *json = NULL;
         Parser p = {.ret_why = ret_why};
         Value v = {};
-        Scan scan;
         int r;
 
         assert(text);
@@ -448,20 +494,10 @@ static int parse_record(const char *text, size_t size, const Field *fields, void
                                     STATE_FILE_MAX);
         if (memchr(text, 0, size))
                 return parse_refuse(&p, &v, "a NUL byte in it");
-        r = tokenize(&p, text, size, &json);
+        r = load(&p, text, size, &json, ret_format);
         if (r < 0)
                 return r;
         v.json = json;
-        r = parse_head(&p, &v, ret_format);
-        if (r < 0)
-                return r;
-        scan = scan_text(text, size);
-        if (scan.huge)
-                return parse_refuse(&p, &v, "a number beyond %" PRIu64, UINT64_MAX);
-        if (scan.nul)
-                return parse_refuse(&p, &v, "a NUL character in it");
-        if (count_members(json) != scan.members)
-                return parse_refuse(&p, &v, "a key is there twice");
         return parse_object(&p, &v, fields, dest);
 }
 
