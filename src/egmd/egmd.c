@@ -160,7 +160,10 @@ static int run(sd_event *event) {
         r = bus_start(b);
         if (r < 0)
                 return r;
-        (void) sd_notifyf(false, "READY=1\nSTATUS=%zu regions", m->n_regions);
+        /* Who is not heard is taken for stuck, and killed a minute and a half later. */
+        r = sd_notifyf(false, "READY=1\nSTATUS=%zu regions", m->n_regions);
+        if (r < 0)
+                return log_error_errno(r, "Failed to tell the service manager: %m");
         log_info("egmd " EGMD_VERSION " is up, %zu regions", m->n_regions);
         r = sd_event_loop(event);
         (void) sd_notifyf(false, "STOPPING=1\nSTATUS=%u leases remain with their holders",
