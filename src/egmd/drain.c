@@ -30,6 +30,7 @@ typedef struct DrainScan {
         size_t n_pids;
         bool ignore_inaccessible;
         dev_t pipe_dev;
+        ProcStill *still;
         HolderList found;
 } DrainScan;
 
@@ -39,6 +40,7 @@ struct Drain {
         uint64_t turn;   /* of the scan that starts next */
         bool again;      /* a full one is wanted after it */
         sd_event_source *recheck;
+        ProcStill *still;  /* what the last full scan leaves for the next; its own while it runs */
         Culprit *blockers; /* who held something up at the last full scan */
         size_t n_blockers;
 };
@@ -47,6 +49,7 @@ static DrainScan *drain_scan_free(DrainScan *s) {
         if (!s)
                 return NULL;
         holder_list_done(&s->found);
+        proc_still_free(s->still);
         free(s->devices);
         free(s->regions);
         free(s->pids);
@@ -72,6 +75,7 @@ Drain *drain_free(Drain *d) {
                 worker_abandon(d->scan->worker);
         }
         d->recheck = sd_event_source_disable_unref(d->recheck);
+        proc_still_free(d->still);
         free(d->blockers);
         return mfree(d);
 }
@@ -86,6 +90,7 @@ static int scan_work(void *userdata) {
                         .store = fd_store_manager(),
                         .want_pipes = true,
                         .pipe_dev = s->pipe_dev,
+                        .still = s->still,
                         .ignore_inaccessible = s->ignore_inaccessible,
         };
 
@@ -269,6 +274,7 @@ static void scan_done(int error, void *userdata) {
         if (!d)
                 return;
         d->scan = NULL;
+        d->still = TAKE_PTR(scan->still);
         if (error < 0) {
                 /* Not knowing is not free. */
                 (void) log_warning_errno(
@@ -294,6 +300,7 @@ static void scan_done(int error, void *userdata) {
 static int drain_scan_start(Drain *d, bool only_blockers) {
         _cleanup_(drain_scan_freep) DrainScan *s = NULL;
         Manager *m = d->manager;
+        bool wanted = false;
         int r;
 
         if (d->scan) {
@@ -316,8 +323,11 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
         for (size_t i = 0; i < m->n_regions; i++) {
                 const Provider *p = m->regions[i]->provider;
 
-                if (!p || TAILQ_EMPTY(&m->regions[i]->draining))
+                if (!p || p->fd < 0)
                         continue;
+                wanted = wanted || !TAILQ_EMPTY(&m->regions[i]->draining);
+                /* Those where nothing drains as well: what is looked for is the same from scan to scan then, and who
+                 * had none of it before need not be looked at again. */
                 s->regions[s->n] = m->regions[i];
                 s->devices[s->n++] = (HolderDevice){.rdev = p->rdev,
                                                     .dev = p->dev,
@@ -325,8 +335,13 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                                                     .size = p->size,
                                                     .offsets = p->offsets};
         }
-        if (s->n == 0)
+        if (!wanted)
                 return 0;
+        if (!d->still) {
+                r = proc_still_new(&d->still);
+                if (r < 0)
+                        return r;
+        }
         if (only_blockers && d->n_blockers > 0) {
                 s->pids = calloc(d->n_blockers, sizeof(*s->pids));
                 if (!s->pids)
@@ -335,9 +350,12 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                         s->pids[s->n_pids++] = d->blockers[i].pid;
         } else
                 s->turn = d->turn++;
+        s->still = TAKE_PTR(d->still);
         r = worker_start(m->event, "holders", scan_work, scan_done, s, &s->worker);
-        if (r < 0)
+        if (r < 0) {
+                d->still = TAKE_PTR(s->still);
                 return r;
+        }
         d->scan = TAKE_PTR(s);
         return 0;
 }

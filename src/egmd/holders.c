@@ -12,6 +12,7 @@
 #include "proc-parse.h"
 
 #define PASSES_MAX 16U
+#define KTHREADD_PID 2
 /* Passes after the first, in a row, that must see no holder come or go. A busy host never is without processes
  * that are gone before they are looked at; that each pass meets none would be asking too much. */
 #define QUIET_MIN 1U
@@ -35,8 +36,9 @@ typedef struct Scan {
         pid_t self;
         ProcessTree processes;
         unsigned pass;
-        bool moved;     /* this pass saw a holder come or go */
-        bool strangers; /* this pass missed a new process: gone already */
+        bool moved;       /* this pass saw a holder come or go */
+        bool strangers;   /* this pass missed a new process: gone already */
+        ProcStill *still; /* NULL: everybody is looked at */
 } Scan;
 
 static int process_compare(const Process *a, const Process *b) {
@@ -186,15 +188,27 @@ static bool has_ended(const ProcStat *stat) {
 }
 
 /* -ESRCH: it was gone before all of it could be looked at. */
-static int scan_process(Scan *s, Process *p, ProcStat *stat, bool is_new) {
+static int scan_process(Scan *s, Process *p, ino_t ino, ProcStat *stat, bool is_new) {
+        _cleanup_still_mark_ StillMark mark = {};
         int r;
 
         if (has_ended(stat))
                 return -ESRCH;
         p->pass = s->pass;
+        if (s->still && stat->state != 'R' && stat->state != 'Z') {
+                r = proc_still_mark(s->still, p->pid, stat->n_threads, &mark);
+                if (r < 0)
+                        return r;
+        }
         r = proc_look_devices(s->look, stat, p->pid != s->args->store);
         if (r < 0)
                 return r;
+        if (s->still) {
+                int k = proc_still_remember(s->still, p->pid, ino, &mark, r == 0);
+
+                if (k < 0)
+                        return k;
+        }
         if (r > 0)
                 return scan_note(s, p, stat);
         if (!is_new || s->pass == 1)
@@ -206,23 +220,26 @@ static int scan_process(Scan *s, Process *p, ProcStat *stat, bool is_new) {
         return has_ended(stat) ? -ESRCH : 0;
 }
 
-static int scan_pid(Scan *s, pid_t pid) {
+static int scan_pid(Scan *s, pid_t pid, ino_t ino) {
         bool is_new = !scan_knows_pid(s, pid);
         ProcStat stat;
         Process *p;
         int r;
 
-        if (pid == s->self)
+        if (pid == s->self || (s->still && proc_still_meet(s->still, pid, ino)))
                 return 0;
         r = proc_look_open(s->look, pid, &stat);
         if (r >= 0) {
                 /* They have neither memory nor descriptors of their own, and come and go all the time. */
                 if (stat.kernel_thread)
-                        return 0;
+                        /* One that another than kthreadd made may be about to become a program. */
+                        return s->still && (pid == KTHREADD_PID || stat.parent == KTHREADD_PID)
+                                               ? proc_still_remember_kernel(s->still, pid, ino)
+                                               : 0;
                 r = scan_get_process(s, pid, stat.start_time, &p, &is_new);
                 if (r < 0)
                         return r;
-                r = scan_process(s, p, &stat, is_new);
+                r = scan_process(s, p, ino, &stat, is_new);
         }
         if (r == -ESRCH) {
                 /* What it had others may have by now. Of one met before that matters if it held
@@ -245,16 +262,18 @@ static int scan_everything(Scan *s) {
         while ((r = proc_dir_next(&d, &pid)) > 0) {
                 if (pid == 0 || pid > INT_MAX)
                         continue;
-                r = scan_pid(s, (pid_t) pid);
+                r = scan_pid(s, (pid_t) pid, d.ino);
                 if (r < 0)
                         return r;
         }
+        if (r >= 0 && s->still)
+                proc_still_sweep(s->still);
         return r;
 }
 
 static int scan_listed(Scan *s) {
         for (size_t i = 0; i < s->args->n_pids; i++) {
-                int r = scan_pid(s, s->args->pids[i]);
+                int r = scan_pid(s, s->args->pids[i], 0);
 
                 if (r < 0)
                         return r;
@@ -307,6 +326,27 @@ static int scan_collect(Scan *s, HolderList *ret) {
         return 0;
 }
 
+/* What a process had nothing of must be what is looked for now. */
+static int scan_begin_still(Scan *s) {
+        const HolderScan *args = s->args;
+        _cleanup_free_ dev_t *key = NULL;
+        size_t n = 0;
+
+        if (!args->still || args->pids || !proc_look_is_ours(s->look))
+                return 0;
+        key = reallocarray(NULL, args->n_devices * 3 + 1, sizeof(*key));
+        if (!key)
+                return -ENOMEM;
+        key[n++] = (dev_t) args->store;
+        for (size_t i = 0; i < args->n_devices; i++) {
+                key[n++] = args->devices[i].rdev;
+                key[n++] = args->devices[i].dev;
+                key[n++] = args->devices[i].ino;
+        }
+        s->still = args->still;
+        return proc_still_begin(s->still, proc_look_root(s->look), key, n * sizeof(*key));
+}
+
 int holders_scan(const HolderScan *scan, HolderList *ret) {
         _cleanup_(scan_done) Scan s = {.args = scan};
         unsigned quiet = 0;
@@ -321,6 +361,9 @@ int holders_scan(const HolderScan *scan, HolderList *ret) {
         if (r < 0)
                 return r;
         r = check_nobody_hides(&s);
+        if (r < 0)
+                return r;
+        r = scan_begin_still(&s);
         if (r < 0)
                 return r;
         while (s.pass < PASSES_MAX) {

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include "proc-still.h"
 #include "ranges.h"
 
 /* Who maps a region or has it open, as /proc tells. Blocking; meant for a worker thread.
@@ -58,6 +59,7 @@ typedef struct HolderScan {
         bool want_pipes;
         dev_t pipe_dev;           /* of FIFOs on this file system; 0: those of pipe(2) */
         bool ignore_inaccessible; /* processes that we may not look at don't count: for simulations */
+        ProcStill *still;         /* what is kept from scan to scan; NULL: nothing is */
 } HolderScan;
 
 /* Lists every process (but self) that has a device open or mapped, sorted by pid and device. A descriptor

@@ -56,7 +56,9 @@ int proc_dir_next(ProcDir *d, unsigned *ret) {
                 }
                 e = (const struct dirent64 *) (d->buffer + d->at);
                 d->at += e->d_reclen;
-                if (parse_number(e->d_name, ret))
+                if (parse_number(e->d_name, ret)) {
+                        d->ino = e->d_ino;
                         return 1;
+                }
         }
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <sys/types.h>
+
 #include "macro.h"
 
 /* The numbers in a directory: processes in /proc, threads in task, descriptors in fd. */
@@ -8,6 +10,7 @@
 typedef struct ProcDir {
         int fd;
         size_t at, n;
+        ino_t ino; /* of the entry last returned */
         /* Small, so that little time passes between the kernel naming a process and us looking at it, and
          * those born meanwhile with higher numbers are still met. */
         _Alignas(uint64_t) char buffer[1024];

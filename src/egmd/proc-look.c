@@ -146,6 +146,11 @@ int proc_look_root(const ProcLook *l) {
         return l->root;
 }
 
+bool proc_look_is_ours(const ProcLook *l) {
+        assert(l);
+        return l->can_compare;
+}
+
 int proc_look_stat(ProcLook *l, ProcStat *ret) {
         char text[TEXT_MAX];
         ssize_t n;

@@ -22,6 +22,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(ProcLook *, proc_look_free)
 
 /* The directory that processes are looked up in. */
 int proc_look_root(const ProcLook *l);
+/* Whether it shows processes under the numbers by which we know them. */
+bool proc_look_is_ours(const ProcLook *l);
 
 /* Takes a process in view. Everything asked afterwards is of this very process, even when its number comes to
  * mean another: its directory stays with it. -ESRCH: there is none of that number. */

@@ -160,7 +160,7 @@ static bool skip_fields(Cursor *c, unsigned n) {
 /* "4711 (qemu) S 1 …": fields are counted from 1. */
 int proc_stat_parse(const char *text, size_t size, ProcStat *ret) {
         Cursor c = {text, text + size}, comm;
-        uint64_t ignored, flags;
+        uint64_t ignored, flags, parent;
         ProcStat s = {};
 
         assert(text);
@@ -179,11 +179,13 @@ int proc_stat_parse(const char *text, size_t size, ProcStat *ret) {
         if (!skip_char(&c, ' ') || c.end - c.at < 2)
                 return -EBADMSG;
         s.state = *c.at;
-        if (!skip_fields(&c, 9 - 3) || !take_number(&c, 10, &flags) || !skip_char(&c, ' ') ||
-            !skip_fields(&c, 20 - 10) || !take_number(&c, 10, &s.n_threads) ||
-            !skip_char(&c, ' ') || !skip_fields(&c, 22 - 21) ||
-            !take_number(&c, 10, &s.start_time) || !skip_char(&c, ' '))
+        if (!skip_fields(&c, 4 - 3) || !take_number(&c, 10, &parent) || parent > INT_MAX ||
+            !skip_char(&c, ' ') || !skip_fields(&c, 9 - 5) || !take_number(&c, 10, &flags) ||
+            !skip_char(&c, ' ') || !skip_fields(&c, 20 - 10) ||
+            !take_number(&c, 10, &s.n_threads) || !skip_char(&c, ' ') ||
+            !skip_fields(&c, 22 - 21) || !take_number(&c, 10, &s.start_time) || !skip_char(&c, ' '))
                 return -EBADMSG;
+        s.parent = (int) parent;
         s.kernel_thread = flags & PF_KTHREAD;
         *ret = s;
         return 0;

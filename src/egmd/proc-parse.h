@@ -31,6 +31,7 @@ int maps_path_unescape(const char *path, size_t size, char **ret);
 typedef struct ProcStat {
         char comm[PROC_COMM_MAX]; /* printable ASCII: other bytes are '?' */
         char state;
+        int parent;
         bool kernel_thread;
         uint64_t n_threads;
         uint64_t start_time;

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <bsd/sys/tree.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+
+#include "fd-util.h"
+#include "proc-dir.h"
+#include "proc-still.h"
+#include "size.h"
+
+#define THREADS_MAX 1024U
+#define PATH_LENGTH_MAX 64U
+#define TEXT_LENGTH_MAX 128U
+
+typedef struct Known {
+        RB_ENTRY(Known) by_pid;
+        RB_ENTRY(Known) by_files;  /* in the kernel's order of descriptor tables */
+        RB_ENTRY(Known) by_memory; /* in the kernel's order of address spaces */
+        ProcStill *owner;
+        pid_t pid;
+        ino_t ino;
+        unsigned met;
+        bool kernel;
+        bool still;
+        bool in_files, in_memory;
+        size_t n;
+        StillThread threads[];
+} Known;
+
+typedef RB_HEAD(PidTree, Known) PidTree;
+typedef RB_HEAD(FilesTree, Known) FilesTree;
+typedef RB_HEAD(MemoryTree, Known) MemoryTree;
+
+struct ProcStill {
+        PidTree pids;
+        FilesTree files;
+        MemoryTree memory;
+        int root;
+        unsigned round;
+        void *key;
+        size_t key_size;
+        /* Of the last comparison that failed. */
+        int error;
+        Known *failed;
+};
+
+static int pid_compare(const Known *a, const Known *b) {
+        return (a->pid > b->pid) - (a->pid < b->pid);
+}
+
+/* a is the one that is being put in. */
+static int kernel_compare(const Known *a, Known *b, int what) {
+        long r = syscall(SYS_kcmp, a->pid, b->pid, what, 0UL, 0UL);
+
+        if (r == 0)
+                return 0;
+        if (r == 1 || r == 2)
+                return r == 1 ? -1 : 1;
+        if (a->owner->error == 0) {
+                a->owner->error = r < 0 ? errno : EOPNOTSUPP;
+                a->owner->failed = b;
+        }
+        return 1;
+}
+
+static int files_compare(Known *a, Known *b) {
+        return kernel_compare(a, b, KCMP_FILES);
+}
+
+static int memory_compare(Known *a, Known *b) {
+        return kernel_compare(a, b, KCMP_VM);
+}
+
+RB_GENERATE_INTERNAL(PidTree, Known, by_pid, pid_compare, _unused_ static)
+RB_GENERATE_INTERNAL(FilesTree, Known, by_files, files_compare, _unused_ static)
+RB_GENERATE_INTERNAL(MemoryTree, Known, by_memory, memory_compare, _unused_ static)
+
+void still_mark_done(StillMark *m) {
+        assert(m);
+
+        free(m->threads);
+        *m = (StillMark){};
+}
+
+int proc_still_new(ProcStill **ret) {
+        ProcStill *s;
+
+        assert(ret);
+
+        s = calloc(1, sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+        s->root = -EBADF;
+        *ret = s;
+        return 0;
+}
+
+static Known *forget(ProcStill *s, Known *k) {
+        RB_REMOVE(PidTree, &s->pids, k);
+        if (k->in_files)
+                RB_REMOVE(FilesTree, &s->files, k);
+        if (k->in_memory)
+                RB_REMOVE(MemoryTree, &s->memory, k);
+        return mfree(k);
+}
+
+static void forget_all(ProcStill *s) {
+        Known *k;
+
+        while ((k = RB_ROOT(&s->pids)))
+                forget(s, k);
+}
+
+ProcStill *proc_still_free(ProcStill *s) {
+        if (!s)
+                return NULL;
+        forget_all(s);
+        free(s->key);
+        return mfree(s);
+}
+
+int proc_still_begin(ProcStill *s, int root, const void *key, size_t key_size) {
+        void *copy;
+
+        assert(s);
+        assert(key || key_size == 0);
+
+        s->root = root;
+        s->round++;
+        if (s->key && s->key_size == key_size && memcmp(s->key, key, key_size) == 0)
+                return 0;
+        copy = malloc(key_size + 1);
+        if (!copy)
+                return -ENOMEM;
+        memcpy(copy, key, key_size);
+        forget_all(s);
+        free(s->key);
+        s->key = copy;
+        s->key_size = key_size;
+        return 0;
+}
+
+void proc_still_sweep(ProcStill *s) {
+        Known *next;
+
+        assert(s);
+
+        for (Known *k = RB_MIN(PidTree, &s->pids); k; k = next) {
+                next = RB_NEXT(PidTree, &s->pids, k);
+                if (k->met != s->round)
+                        forget(s, k);
+        }
+        s->round++;
+}
+
+/* The beginning of a thread's file, NUL-terminated. */
+static bool read_thread(int root, pid_t pid, pid_t tid, const char *file,
+                        char ret[static TEXT_LENGTH_MAX]) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[PATH_LENGTH_MAX];
+        ssize_t n;
+
+        (void) snprintf(path, sizeof(path), "%i/task/%i/%s", pid, tid, file);
+        fd = openat(root, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+                return false;
+        n = read(fd, ret, TEXT_LENGTH_MAX - 1);
+        if (n <= 0)
+                return false;
+        ret[n] = '\0';
+        return true;
+}
+
+/* The third number of schedstat: how often the thread was given a CPU. */
+static bool read_runs(int root, pid_t pid, pid_t tid, uint64_t *ret) {
+        char text[TEXT_LENGTH_MAX], *third, *end;
+
+        if (!read_thread(root, pid, tid, "schedstat", text))
+                return false;
+        third = strchr(text, ' ');
+        third = third ? strchr(third + 1, ' ') : NULL;
+        end = third ? strchr(third, '\n') : NULL;
+        if (!end)
+                return false;
+        *end = '\0';
+        return parse_uint64(third + 1, ret) >= 0;
+}
+
+/* What a thread is waiting for the kernel only says once it has made sure that the thread is off the CPU. A
+ * state of "sleeping" would not do: that is set some time before. */
+static bool is_off_cpu(int root, pid_t pid, pid_t tid) {
+        char text[TEXT_LENGTH_MAX];
+
+        return read_thread(root, pid, tid, "syscall", text) &&
+               strncmp(text, "running", strlen("running")) != 0;
+}
+
+static bool has_not_run(const ProcStill *s, const Known *k) {
+        for (size_t i = 0; i < k->n; i++) {
+                uint64_t runs;
+
+                if (!read_runs(s->root, k->pid, k->threads[i].tid, &runs) ||
+                    runs != k->threads[i].runs)
+                        return false;
+        }
+        return true;
+}
+
+bool proc_still_meet(ProcStill *s, pid_t pid, ino_t ino) {
+        Known *k;
+
+        assert(s);
+
+        k = RB_FIND(PidTree, &s->pids, (&(Known){.pid = pid}));
+        if (!k)
+                return false;
+        /* Threads of a process are made by threads of it: the ones known tell of all. */
+        if (k->ino != ino || !(k->kernel || (k->still && has_not_run(s, k)))) {
+                forget(s, k);
+                return false;
+        }
+        k->met = s->round;
+        return true;
+}
+
+static int add_thread(StillMark *m, size_t *allocated, pid_t tid) {
+        if (m->n == *allocated) {
+                size_t n = *allocated * 2 + 4;
+                StillThread *t = reallocarray(m->threads, n, sizeof(*t));
+
+                if (!t)
+                        return -ENOMEM;
+                m->threads = t;
+                *allocated = n;
+        }
+        m->threads[m->n++] = (StillThread){.tid = tid};
+        return 0;
+}
+
+static int list_threads(const ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret) {
+        _cleanup_proc_dir_ ProcDir d = {.fd = -EBADF};
+        char path[PATH_LENGTH_MAX];
+        size_t allocated = 0;
+        unsigned tid;
+        int r;
+
+        if (n_threads == 1)
+                return add_thread(ret, &allocated, pid);
+        (void) snprintf(path, sizeof(path), "%i/task", pid);
+        if (proc_dir_open(&d, s->root, path) < 0)
+                return 0;
+        while ((r = proc_dir_next(&d, &tid)) > 0 && ret->n < THREADS_MAX) {
+                r = add_thread(ret, &allocated, (pid_t) tid);
+                if (r < 0)
+                        return r;
+        }
+        if (r != 0)
+                ret->n = 0;
+        return 0;
+}
+
+int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret) {
+        _cleanup_still_mark_ StillMark m = {};
+        int r;
+
+        assert(s);
+        assert(ret);
+
+        *ret = (StillMark){};
+        r = list_threads(s, pid, n_threads, &m);
+        if (r < 0)
+                return r;
+        /* First how often, then that it does not now: it has to be given a CPU again before it does anything. */
+        for (size_t i = 0; i < m.n; i++)
+                if (!read_runs(s->root, pid, m.threads[i].tid, &m.threads[i].runs) ||
+                    !is_off_cpu(s->root, pid, m.threads[i].tid))
+                        return 0;
+        if (m.n == 0)
+                return 0;
+        *ret = TAKE_GENERIC(m, StillMark, (StillMark){});
+        return 1;
+}
+
+static bool is_gone(pid_t pid) {
+        return syscall(SYS_kcmp, pid, pid, KCMP_FILES, 0UL, 0UL) < 0 && errno == ESRCH;
+}
+
+/* False: it could not be compared with all others. */
+static bool place_once(ProcStill *s, Known *k) {
+        Known *other;
+
+        s->error = 0;
+        other = RB_INSERT(FilesTree, &s->files, k);
+        k->in_files = !other;
+        if (other)
+                other->still = k->still = false;
+        if (s->error != 0)
+                return false;
+        other = RB_INSERT(MemoryTree, &s->memory, k);
+        k->in_memory = !other;
+        if (other)
+                other->still = k->still = false;
+        return s->error == 0;
+}
+
+/* Among those whose memory and descriptors it may share. */
+static void place(ProcStill *s, Known *k) {
+        while (!place_once(s, k)) {
+                if (k->in_files)
+                        RB_REMOVE(FilesTree, &s->files, k);
+                if (k->in_memory)
+                        RB_REMOVE(MemoryTree, &s->memory, k);
+                k->in_files = k->in_memory = false;
+                if (s->error != ESRCH || is_gone(k->pid) || !is_gone(s->failed->pid)) {
+                        k->still = false;
+                        return;
+                }
+                forget(s, s->failed);
+        }
+}
+
+static int add(ProcStill *s, pid_t pid, ino_t ino, const StillMark *m, Known **ret) {
+        Known *k, *old;
+
+        old = RB_FIND(PidTree, &s->pids, (&(Known){.pid = pid}));
+        if (old)
+                forget(s, old);
+        k = malloc(sizeof(*k) + (m ? m->n : 0) * sizeof(*k->threads));
+        if (!k)
+                return -ENOMEM;
+        *k = (Known){.owner = s, .pid = pid, .ino = ino, .met = s->round};
+        if (m && m->n > 0) {
+                k->n = m->n;
+                memcpy(k->threads, m->threads, m->n * sizeof(*m->threads));
+        }
+        RB_INSERT(PidTree, &s->pids, k);
+        *ret = k;
+        return 0;
+}
+
+int proc_still_remember(ProcStill *s, pid_t pid, ino_t ino, const StillMark *m, bool nothing) {
+        Known *k;
+        int r;
+
+        assert(s);
+        assert(m);
+
+        r = add(s, pid, ino, m, &k);
+        if (r < 0)
+                return r;
+        k->still = nothing && k->n > 0 && has_not_run(s, k);
+        place(s, k);
+        return 0;
+}
+
+int proc_still_remember_kernel(ProcStill *s, pid_t pid, ino_t ino) {
+        Known *k;
+        int r;
+
+        assert(s);
+
+        r = add(s, pid, ino, NULL, &k);
+        if (r >= 0)
+                k->kernel = true;
+        return r;
+}
+
+size_t proc_still_count(const ProcStill *s) {
+        size_t n = 0;
+        Known *k;
+
+        assert(s);
+
+        RB_FOREACH (k, PidTree, (PidTree *) &s->pids)
+                n += k->still;
+        return n;
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "fd-util.h"
+#include "holders.h"
+#include "proc-still.h"
+#include "test.h"
+
+/* Real processes, asleep and awake. */
+
+typedef struct Child {
+        pid_t pid;
+        int wake, answer;
+} Child;
+
+typedef enum Kind { SLEEPER, SPINNER, THREADED, OPENER } Kind;
+
+static int root;
+static int memory_fd;
+
+static void *serve(void *fds) {
+        int *p = fds;
+        char c;
+
+        while (read(p[0], &c, 1) == 1)
+                if (write(p[1], &c, 1) != 1)
+                        break;
+        return NULL;
+}
+
+static int child_main(Kind kind, int in, int out) {
+        int fds[2] = {in, out};
+        pthread_t id;
+        char c = 0;
+
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (kind == SPINNER)
+                for (;;)
+                        __asm__ volatile("" ::: "memory");
+        if (kind == THREADED) {
+                if (pthread_create(&id, NULL, serve, fds) != 0)
+                        return 1;
+                return pthread_join(id, NULL);
+        }
+        if (kind == OPENER) {
+                if (read(in, &c, 1) != 1 || fcntl(memory_fd, F_DUPFD_CLOEXEC, 200) < 0 ||
+                    close(memory_fd) < 0 || write(out, &c, 1) != 1)
+                        return 1;
+        } else
+                (void) close(memory_fd);
+        (void) serve(fds);
+        return 0;
+}
+
+static Child child_start(Kind kind) {
+        int to[2], from[2];
+        Child c;
+
+        assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+        c.pid = fork();
+        assert_true(c.pid >= 0);
+        if (c.pid == 0) {
+                (void) close(to[1]);
+                (void) close(from[0]);
+                _exit(child_main(kind, to[0], from[1]));
+        }
+        (void) close(to[0]);
+        (void) close(from[1]);
+        c.wake = to[1];
+        c.answer = from[0];
+        return c;
+}
+
+/* It has run once this returns. */
+static void child_wake(const Child *c) {
+        char b = 1;
+
+        assert_int_equal(write(c->wake, &b, 1), 1);
+        assert_int_equal(read(c->answer, &b, 1), 1);
+}
+
+static void child_end(Child *c) {
+        (void) kill(c->pid, SIGKILL);
+        assert_int_equal(waitpid(c->pid, NULL, 0), c->pid);
+        (void) close(c->wake);
+        (void) close(c->answer);
+}
+
+static ino_t ino_of(pid_t pid) {
+        struct stat st;
+        char path[32];
+
+        (void) snprintf(path, sizeof(path), "%i", pid);
+        assert_int_equal(fstatat(root, path, &st, 0), 0);
+        return st.st_ino;
+}
+
+static uint64_t threads_of(pid_t pid) {
+        struct stat st;
+        char path[32];
+
+        (void) snprintf(path, sizeof(path), "%i/task", pid);
+        assert_int_equal(fstatat(root, path, &st, 0), 0);
+        return st.st_nlink - 2;
+}
+
+static uint64_t now_msec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+}
+
+/* Nothing tells when a process has gone to sleep. */
+static void remember_asleep(ProcStill *s, pid_t pid, uint64_t n_threads) {
+        uint64_t deadline = now_msec() + 20000;
+
+        for (;;) {
+                _cleanup_still_mark_ StillMark m = {};
+
+                if (threads_of(pid) == n_threads && proc_still_mark(s, pid, n_threads, &m) > 0) {
+                        assert_int_equal(proc_still_remember(s, pid, ino_of(pid), &m, true), 0);
+                        if (proc_still_meet(s, pid, ino_of(pid)))
+                                return;
+                }
+                assert_true(now_msec() < deadline);
+                (void) sched_yield();
+        }
+}
+
+/* Where the kernel does not tell, nobody counts as still, and there is nothing to test. */
+static ProcStill *still_new(void) {
+        char text[64];
+        ProcStill *s;
+        int fd;
+
+        fd = openat(root, "self/syscall", O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || read(fd, text, sizeof(text)) <= 0)
+                skip();
+        (void) close(fd);
+        assert_int_equal(proc_still_new(&s), 0);
+        assert_int_equal(proc_still_begin(s, root, "k", 1), 0);
+        return s;
+}
+
+static void test_sleeper(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SLEEPER);
+
+        remember_asleep(s, c.pid, 1);
+        assert_true(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        assert_int_equal(proc_still_count(s), 1);
+        child_wake(&c);
+        assert_false(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        /* It has slept again since, but what it did meanwhile nobody knows. */
+        assert_false(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        assert_int_equal(proc_still_count(s), 0);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static void test_spinner(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SPINNER);
+        StillMark m;
+
+        for (unsigned i = 0; i < 100; i++)
+                assert_int_equal(proc_still_mark(s, c.pid, 1, &m), 0);
+        assert_null(m.threads);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static void test_second_thread(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(THREADED);
+
+        remember_asleep(s, c.pid, 2);
+        child_wake(&c);
+        assert_false(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static void test_had_something(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SLEEPER);
+        StillMark m;
+
+        remember_asleep(s, c.pid, 1);
+        assert_int_equal(proc_still_mark(s, c.pid, 1, &m), 1);
+        assert_int_equal(proc_still_remember(s, c.pid, ino_of(c.pid), &m, false), 0);
+        assert_false(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        still_mark_done(&m);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+/* It ran between the mark and the end of the look. */
+static void test_ran_during_look(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SLEEPER);
+        StillMark m;
+
+        remember_asleep(s, c.pid, 1);
+        assert_int_equal(proc_still_mark(s, c.pid, 1, &m), 1);
+        child_wake(&c);
+        assert_int_equal(proc_still_remember(s, c.pid, ino_of(c.pid), &m, true), 0);
+        assert_false(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        still_mark_done(&m);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static int sharer_main(void *fds) {
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void) serve(fds);
+        return 0;
+}
+
+static void check_sharing(int flags) {
+        static char stack[65536] __attribute__((aligned(64)));
+        ProcStill *s = still_new();
+        Child alone = child_start(SLEEPER), c = child_start(SLEEPER);
+        _cleanup_still_mark_ StillMark m = {};
+        int to[2], from[2], fds[2];
+        pid_t sharer;
+
+        assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+        fds[0] = to[0];
+        fds[1] = from[1];
+        sharer = clone(sharer_main, stack + sizeof(stack), flags | SIGCHLD, fds);
+        assert_true(sharer > 0);
+
+        remember_asleep(s, alone.pid, 1);
+        remember_asleep(s, c.pid, 1);
+        /* We share with it and do run: both have to be looked at from now on, however long it sleeps. */
+        remember_asleep(s, sharer, 1);
+        assert_int_equal(proc_still_remember(s, getpid(), ino_of(getpid()), &m, true), 0);
+        assert_false(proc_still_meet(s, sharer, ino_of(sharer)));
+        assert_true(proc_still_meet(s, alone.pid, ino_of(alone.pid)));
+        assert_true(proc_still_meet(s, c.pid, ino_of(c.pid)));
+        assert_int_equal(proc_still_count(s), 2);
+
+        (void) kill(sharer, SIGKILL);
+        assert_int_equal(waitpid(sharer, NULL, 0), sharer);
+        for (size_t i = 0; i < 2; i++) {
+                (void) close(to[i]);
+                (void) close(from[i]);
+        }
+        child_end(&alone);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static void test_shares_descriptors(void **state) {
+        check_sharing(CLONE_FILES);
+}
+
+static void test_shares_memory(void **state) {
+        check_sharing(CLONE_VM);
+}
+
+/* Others are compared with who has gone since he was last met. */
+static void test_gone(void **state) {
+        ProcStill *s = still_new();
+        Child c[5];
+
+        for (size_t i = 0; i < ELEMENTSOF(c); i++)
+                c[i] = child_start(SLEEPER);
+        for (size_t i = 0; i < 4; i++)
+                remember_asleep(s, c[i].pid, 1);
+        for (size_t i = 0; i < 3; i++)
+                child_end(c + i);
+        remember_asleep(s, c[4].pid, 1);
+        assert_true(proc_still_meet(s, c[3].pid, ino_of(c[3].pid)));
+        proc_still_sweep(s);
+        assert_int_equal(proc_still_count(s), 2);
+        child_end(c + 3);
+        child_end(c + 4);
+        proc_still_free(s);
+}
+
+static void test_another_of_that_number(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SLEEPER);
+
+        remember_asleep(s, c.pid, 1);
+        assert_false(proc_still_meet(s, c.pid, ino_of(c.pid) + 1));
+        assert_int_equal(proc_still_count(s), 0);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static void test_sweep(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SLEEPER);
+
+        remember_asleep(s, c.pid, 1);
+        proc_still_sweep(s);
+        assert_int_equal(proc_still_count(s), 1);
+        proc_still_sweep(s);
+        assert_int_equal(proc_still_count(s), 0);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+static void test_other_things(void **state) {
+        ProcStill *s = still_new();
+        Child c = child_start(SLEEPER);
+
+        remember_asleep(s, c.pid, 1);
+        assert_int_equal(proc_still_begin(s, root, "k", 1), 0);
+        assert_int_equal(proc_still_count(s), 1);
+        assert_int_equal(proc_still_begin(s, root, "l", 1), 0);
+        assert_int_equal(proc_still_count(s), 0);
+        child_end(&c);
+        proc_still_free(s);
+}
+
+/* ---- with a scan around it ---- */
+
+static bool scan_finds(ProcStill *s, pid_t pid) {
+        _cleanup_holder_list_ HolderList list = {};
+        HolderDevice device = {.size = 65536, .offsets = true};
+        HolderScan scan = {.devices = &device,
+                           .n_devices = 1,
+                           .still = s,
+                           .ignore_inaccessible = true};
+        struct stat st;
+        bool found = false;
+
+        assert_int_equal(fstat(memory_fd, &st), 0);
+        device.dev = st.st_dev;
+        device.ino = st.st_ino;
+        assert_int_equal(holders_scan(&scan, &list), 0);
+        for (size_t i = 0; i < list.n; i++)
+                found = found || list.items[i].pid == pid;
+        return found;
+}
+
+/* A process that sleeps through scans is found as soon as it has something, and as long. */
+static void test_scan(void **state) {
+        ProcStill *s = still_new();
+        Child sleeper = child_start(SLEEPER), opener = child_start(OPENER);
+        uint64_t deadline = now_msec() + 20000;
+
+        child_wake(&sleeper); /* it has closed its copy by now */
+        assert_true(scan_finds(s, opener.pid));
+        do {
+                assert_false(scan_finds(s, sleeper.pid));
+                assert_true(now_msec() < deadline);
+        } while (proc_still_count(s) == 0);
+        for (unsigned i = 0; i < 3; i++) {
+                assert_false(scan_finds(s, sleeper.pid));
+                assert_true(scan_finds(s, opener.pid));
+                child_wake(&opener); /* the first time it moves it to another number */
+                child_wake(&sleeper);
+        }
+        child_end(&sleeper);
+        child_end(&opener);
+        proc_still_free(s);
+}
+
+/* It has nothing, sleeps through scans, then opens something by name. */
+static int latecomer(int in, int out, int fd) {
+        char path[64], c = 0;
+
+        (void) snprintf(path, sizeof(path), "/proc/%i/fd/%i", getppid(), fd);
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void) close(fd);
+        if (write(out, &c, 1) != 1 || read(in, &c, 1) != 1 || open(path, O_RDWR) < 0 ||
+            write(out, &c, 1) != 1)
+                return 1;
+        (void) read(in, &c, 1);
+        return 0;
+}
+
+static void test_scan_latecomer(void **state) {
+        ProcStill *s = still_new(), *probe = still_new();
+        int to[2], from[2];
+        Child c = {};
+        char b;
+
+        assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+        c.pid = fork();
+        assert_true(c.pid >= 0);
+        if (c.pid == 0)
+                _exit(latecomer(to[0], from[1], memory_fd));
+        c.wake = to[1];
+        c.answer = from[0];
+        assert_int_equal(read(c.answer, &b, 1), 1);
+        remember_asleep(probe, c.pid, 1);
+        for (unsigned i = 0; i < 3; i++)
+                assert_false(scan_finds(s, c.pid));
+        assert_true(proc_still_meet(probe, c.pid, ino_of(c.pid)));
+        child_wake(&c);
+        assert_true(scan_finds(s, c.pid));
+        assert_true(scan_finds(s, c.pid));
+        child_end(&c);
+        (void) close(to[0]);
+        (void) close(from[1]);
+        proc_still_free(probe);
+        proc_still_free(s);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                        cmocka_unit_test(test_sleeper),
+                        cmocka_unit_test(test_spinner),
+                        cmocka_unit_test(test_second_thread),
+                        cmocka_unit_test(test_had_something),
+                        cmocka_unit_test(test_ran_during_look),
+                        cmocka_unit_test(test_shares_descriptors),
+                        cmocka_unit_test(test_shares_memory),
+                        cmocka_unit_test(test_gone),
+                        cmocka_unit_test(test_another_of_that_number),
+                        cmocka_unit_test(test_sweep),
+                        cmocka_unit_test(test_other_things),
+                        cmocka_unit_test(test_scan),
+                        cmocka_unit_test(test_scan_latecomer),
+        };
+
+        root = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        memory_fd = memfd_create("still", 0);
+        if (root < 0 || memory_fd < 0)
+                return 1;
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
