@@ -198,13 +198,13 @@ static int change_apply(const Change *c, Extent *e) {
         return !retired || c->to_owner != c->from_owner;
 }
 
-/* Looks whether the change is possible everywhere, and how many extents must be split for it. */
-static int extent_map_plan(const ExtentMap *m, const Change *change, uint64_t offset,
+/* Looks whether the change is possible everywhere from n on, which holds offset, and how many extents must be split
+ * for it. */
+static int extent_map_plan(const ExtentMap *m, Node *n, const Change *change, uint64_t offset,
                            uint64_t end) {
         int splits = 0, r;
 
-        for (Node *n = extent_map_find(m, offset); n && n->extent.offset < end;
-             n = RB_NEXT(AddressTree, &m->all, n)) {
+        for (; n && n->extent.offset < end; n = RB_NEXT(AddressTree, &m->all, n)) {
                 Extent e = n->extent;
 
                 r = change_apply(change, &e);
@@ -242,7 +242,8 @@ static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const
         r = extent_map_check_range(m, offset, size);
         if (r < 0)
                 return r;
-        r = extent_map_plan(m, change, offset, end);
+        n = extent_map_find(m, offset);
+        r = extent_map_plan(m, n, change, offset, end);
         if (r < 0)
                 return r;
         r = extent_map_fill_spares(m, (size_t) r);
@@ -250,8 +251,7 @@ static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const
                 return r;
 
         /* From here on nothing can fail. */
-        for (n = extent_map_find(m, offset); n && n->extent.offset < end;
-             n = RB_NEXT(AddressTree, &m->all, n)) {
+        for (; n && n->extent.offset < end; n = RB_NEXT(AddressTree, &m->all, n)) {
                 Extent e = n->extent;
 
                 if (change_apply(change, &e) > 0)

@@ -23,12 +23,22 @@ static uint64_t run_aligned_class(const Run *run, unsigned i) {
         return run_aligned(run, UINT64_C(1) << (run->shift + i));
 }
 
-/* True when something changed. */
-static bool run_update(Run *run) {
+/* For how many alignments, from the least on, the run has a piece at all: its ancestors have nothing of it for the
+ * others. */
+static unsigned run_count_classes(const Run *run) {
+        unsigned n = run->n_aligns;
+
+        while (n > 0 && run_aligned_class(run, n - 1) == 0)
+                n--;
+        return n;
+}
+
+/* For the first n alignments. True when something changed. */
+static bool run_update_classes(Run *run, unsigned n) {
         const Run *left = RB_LEFT(run, entry), *right = RB_RIGHT(run, entry);
         bool changed = false;
 
-        for (unsigned i = 0; i < run->n_aligns; i++) {
+        for (unsigned i = 0; i < n; i++) {
                 uint64_t longest = run_aligned_class(run, i);
 
                 if (left)
@@ -39,6 +49,10 @@ static bool run_update(Run *run) {
                 run->longest[i] = longest;
         }
         return changed;
+}
+
+static bool run_update(Run *run) {
+        return run_update_classes(run, run->n_aligns);
 }
 
 RB_GENERATE_INTERNAL(RunTree, Run, entry, run_compare, _unused_ static)
@@ -70,6 +84,7 @@ bool run_index_align_supported(const RunIndex *index, uint64_t align) {
 }
 
 void run_index_insert(RunIndex *index, Run *run) {
+        unsigned n;
         Run *other;
 
         assert(index);
@@ -85,13 +100,15 @@ void run_index_insert(RunIndex *index, Run *run) {
         (void) other;
         /* The tree updates the parent and what it turns around, with what the nodes below knew by
          * then. Only those above the run can be wrong now, and only by not knowing of it. */
+        n = run_count_classes(run);
         for (Run *p = RB_PARENT(run, entry); p; p = RB_PARENT(p, entry))
-                for (unsigned i = 0; i < run->n_aligns; i++)
+                for (unsigned i = 0; i < n; i++)
                         p->longest[i] = MAX(p->longest[i], run_aligned_class(run, i));
 }
 
 void run_index_remove(RunIndex *index, Run *run) {
         uint64_t size;
+        unsigned n;
 
         assert(index);
         assert(run);
@@ -99,8 +116,9 @@ void run_index_remove(RunIndex *index, Run *run) {
         /* First everything above forgets the run, then it leaves: the tree only updates what it
          * moves. */
         size = run->size;
+        n = run_count_classes(run);
         run->size = 0;
-        for (Run *p = run; p && run_update(p); p = RB_PARENT(p, entry))
+        for (Run *p = run; p && run_update_classes(p, n); p = RB_PARENT(p, entry))
                 ;
         (void) RB_REMOVE(RunTree, &index->tree, run);
         run->size = size;
