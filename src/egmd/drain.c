@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "drain.h"
+#include "drain-claims.h"
 #include "fd-store.h"
 #include "holders.h"
-#include "lifeline.h"
 #include "log.h"
 #include "manager.h"
 
@@ -32,6 +32,7 @@ typedef struct DrainScan {
         dev_t pipe_dev;
         ProcStill *still;
         HolderList found;
+        bool *entitled; /* each of them to a descriptor of his region */
 } DrainScan;
 
 struct Drain {
@@ -50,6 +51,7 @@ static DrainScan *drain_scan_free(DrainScan *s) {
                 return NULL;
         holder_list_done(&s->found);
         proc_still_free(s->still);
+        free(s->entitled);
         free(s->devices);
         free(s->regions);
         free(s->pids);
@@ -97,41 +99,41 @@ static int scan_work(void *userdata) {
         return holders_scan(&scan, &s->found);
 }
 
-/* Does the process hold an active lease of that region: bound to it, with its lifetime descriptor, or mapping it? */
-static bool has_active_lease(Drain *d, const Holder *h, const Region *r) {
-        Lease *l;
-
-        RB_FOREACH (l, LeaseTree, &d->manager->leases) {
-                bool here = false;
-
-                if (!lease_is_kept(l))
-                        continue;
-                for (size_t i = 0; i < l->n_slices; i++) {
-                        const Slice *s = l->slices + i;
-
-                        if (s->region != r || s->phase != SLICE_LEASED)
-                                continue;
-                        here = true;
-                        if (ranges_overlap(&h->mapped, s->offset, s->size))
-                                return true;
-                }
-                if (!here)
-                        continue;
-                for (unsigned i = 0; i < lifeline_bound(l->lifeline); i++)
-                        if (lifeline_pid(l->lifeline, i) == h->pid)
-                                return true;
-                for (size_t i = 0; i < h->n_pipes; i++)
-                        if (h->pipes[i] == lifeline_inode(l->lifeline))
-                                return true;
-        }
-        return false;
+/* The scan's region, if it is there still. */
+static const Region *find_region(const Drain *d, const Region *r) {
+        for (size_t i = 0; i < d->manager->n_regions; i++)
+                if (d->manager->regions[i] == r)
+                        return r;
+        return NULL;
 }
 
-static bool holds_up(Drain *d, const Holder *h, const Slice *s) {
-        if (ranges_overlap(&h->mapped, s->offset, s->size))
-                return true;
-        /* A descriptor reaches all of the region; who has a lease of it is trusted to keep to that. */
-        return h->has_fd && !has_active_lease(d, h, s->region);
+/* Who may have the descriptor, for each that was found. Without memory to find out, nobody. */
+static void find_entitled(Drain *d, DrainScan *scan) {
+        _cleanup_(claims_freep) Claims *claims = NULL;
+        bool *entitled = calloc(scan->found.n + 1, sizeof(*entitled));
+
+        if (!entitled || claims_new(d->manager, &claims) < 0) {
+                free(entitled);
+                (void) log_oom();
+                return;
+        }
+        for (size_t i = 0; i < scan->found.n; i++) {
+                const Holder *h = scan->found.items + i;
+                const Region *r = find_region(d, scan->regions[h->device]);
+
+                entitled[i] = r && !TAILQ_EMPTY(&r->draining) && claims_allow(claims, r, h);
+        }
+        scan->entitled = entitled;
+}
+
+/* Does the i-th that was found hold that slice up? */
+static bool holds_up(const DrainScan *scan, size_t i, const Slice *s) {
+        const Holder *h = scan->found.items + i;
+
+        if (scan->regions[h->device] != s->region)
+                return false;
+        return ranges_overlap(&h->mapped, s->offset, s->size) ||
+               (h->has_fd && !(scan->entitled && scan->entitled[i]));
 }
 
 static Culprit *find_blocker(const Drain *d, const Holder *h) {
@@ -161,7 +163,7 @@ static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
         for (size_t i = 0; i < scan->found.n; i++) {
                 const Holder *h = scan->found.items + i;
 
-                if (scan->regions[h->device] != s->region || !holds_up(d, h, s))
+                if (!holds_up(scan, i, s))
                         continue;
                 held = true;
                 if (lease_add_blocker(s->lease, h->pid, h->start_time, h->comm, h->unit) < 0 ||
@@ -252,8 +254,7 @@ static bool settle_partial(Drain *d, const DrainScan *scan) {
                                 const Holder *h = scan->found.items + k;
                                 Culprit *b = find_blocker(d, h);
 
-                                if (!b || scan->regions[h->device] != s->region ||
-                                    !holds_up(d, h, s))
+                                if (!b || !holds_up(scan, k, s))
                                         continue;
                                 held = b->still = true;
                         }
@@ -275,6 +276,8 @@ static void scan_done(int error, void *userdata) {
                 return;
         d->scan = NULL;
         d->still = TAKE_PTR(scan->still);
+        if (error >= 0)
+                find_entitled(d, scan);
         if (error < 0) {
                 /* Not knowing is not free. */
                 (void) log_warning_errno(

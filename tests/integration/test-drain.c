@@ -237,10 +237,79 @@ static void test_recycled_pid(void **state) {
         wait_over(&mine);
 }
 
+/* ---- Who has the region's descriptor by right ---- */
+
+enum {
+        INSIDE = 1 << 0,   /* maps a lease that is alive */
+        OUTSIDE = 1 << 1,  /* maps what is nobody's */
+        DRAINING = 1 << 2, /* maps another released lease, which it holds up */
+        PIPE = 1 << 3,     /* has the living lease's lifetime descriptor */
+        BOUND = 1 << 4,    /* is bound to it */
+};
+
+static void with_descriptor(unsigned what, bool expected) {
+        uint64_t all = bed_get_u64(bus, EGM_REGION_PATH "/egm5", EGM_REGION_INTERFACE, "Size");
+        Granted g = bed_acquire(bus, "egm5", SIZE, "descriptor");
+        Granted alive = bed_acquire(bus, "egm5", SIZE, "descriptor");
+        Granted released = bed_acquire(bus, "egm5", SIZE, "descriptor");
+        Child c;
+
+        assert_true(child_new(0, &c));
+        if (!(what & PIPE))
+                tell(&c, &(Command){'c', alive.lifetime, 0, 0});
+        if (what & BOUND)
+                assert_true(sd_bus_call_method(bus, EGM_BUS_NAME, alive.path, EGM_LEASE_INTERFACE,
+                                               "Bind", NULL, NULL, "h", c.pidfd) >= 0);
+        if (what & INSIDE)
+                tell_map(&c, &alive);
+        if (what & OUTSIDE)
+                tell(&c, &(Command){'m', g.memory, all - 2 * MIB, 2 * MIB});
+        if (what & DRAINING)
+                tell_map(&c, &released);
+        release(&released);
+        if (what & DRAINING)
+                wait_held_up(&released, c.pid);
+        release(&g);
+        if (expected)
+                wait_held_up(&g, c.pid);
+        else
+                wait_over(&g);
+        child_end(&c);
+        drop(&g);
+        drop(&released);
+        wait_over(&g);
+        wait_over(&released);
+        drop(&alive);
+        wait_over(&alive);
+}
+
+static void test_descriptor(void **state) {
+        static const struct {
+                unsigned what;
+                bool holds_up;
+        } table[] = {
+                        {0, true},
+                        {INSIDE, false},
+                        {OUTSIDE, true},
+                        {INSIDE | OUTSIDE, true},
+                        {DRAINING, true},
+                        {INSIDE | DRAINING, false},
+                        {INSIDE | OUTSIDE | DRAINING, true},
+                        {PIPE, false},
+                        {PIPE | INSIDE | OUTSIDE, false},
+                        {BOUND, false},
+                        {BOUND | OUTSIDE, false},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++)
+                with_descriptor(table[i].what, table[i].holds_up);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_named_as_long_as),
                         cmocka_unit_test(test_recycled_pid),
+                        cmocka_unit_test(test_descriptor),
         };
 
         return cmocka_run_group_tests(tests, setup, teardown);
