@@ -18,6 +18,7 @@
 #define SAMPLE_CHUNKS 16U
 
 #define NSEC_PER_SEC (USEC_PER_SEC * NSEC_PER_USEC)
+#define CHUNK_NSEC_MAX (3600 * NSEC_PER_SEC) /* however little bandwidth it is to use */
 
 /* A mapped piece of the task, shared by the threads with a chunk in it. */
 struct ScrubWindow {
@@ -384,6 +385,39 @@ static bool thread_goes_on(ScrubThread *t) {
         }
 }
 
+/* When a chunk may begin: each takes its time from those that come after it. */
+static uint64_t pace_take(ScrubPace *p, uint64_t size) {
+        uint64_t cost = (uint64_t) MIN((double) size / (double) p->bandwidth *
+                                                       (double) NSEC_PER_SEC,
+                                       (double) CHUNK_NSEC_MAX);
+        uint64_t now = nsec_now(CLOCK_MONOTONIC), next = atomic_load(&p->next), start;
+
+        do
+                start = MAX(next, now);
+        while (!atomic_compare_exchange_weak(&p->next, &next, start + cost));
+        return start;
+}
+
+/* False when there is no more to do meanwhile. */
+static bool thread_keep_pace(ScrubThread *t) {
+        ScrubTask *task = t->task;
+        uint64_t due;
+
+        if (task->pace->bandwidth == 0)
+                return true;
+        due = pace_take(task->pace, MIN(task->chunk, task->size));
+        while (nsec_now(CLOCK_MONOTONIC) < due) {
+                if (atomic_load(&task->result) != 0 || atomic_load(&t->retired))
+                        return false;
+                (void) sem_clockwait(&t->wake, CLOCK_MONOTONIC,
+                                     &(struct timespec){
+                                                     .tv_sec = (time_t) (due / NSEC_PER_SEC),
+                                                     .tv_nsec = (long) (due % NSEC_PER_SEC),
+                                     });
+        }
+        return true;
+}
+
 static void *thread_main(void *p) {
         ScrubThread *t = p;
         ScrubTask *task = t->task;
@@ -399,7 +433,7 @@ static void *thread_main(void *p) {
                 log_debug_errno(r, "%s: failed to go to SCHED_IDLE: %m", task->provider->name);
 
         r = 0;
-        while (r >= 0 && thread_goes_on(t)) {
+        while (r >= 0 && thread_goes_on(t) && thread_keep_pace(t)) {
                 uint64_t chunk = atomic_fetch_add(&task->next, 1);
 
                 if (chunk >= scrub_task_end_chunk(task))

@@ -35,10 +35,17 @@ typedef struct ScrubInbox {
         int fd;                       /* eventfd, counts up with each message */
 } ScrubInbox;
 
+/* The pace of all threads together. */
+typedef struct ScrubPace {
+        uint64_t bandwidth;    /* bytes a second; 0: as fast as they can */
+        _Atomic uint64_t next; /* when the next chunk may begin, CLOCK_MONOTONIC nsec */
+} ScrubPace;
+
 /* One range as its threads see it. Chunks and windows lie at multiples of their size. */
 struct ScrubTask {
         /* Set before the first thread starts. */
         ScrubInbox *inbox;
+        ScrubPace *pace;
         Provider *provider;
         uint64_t offset;
         uint64_t size;

@@ -48,6 +48,7 @@ struct Scrubber {
         sd_event_source *timer;
         ScrubConfig config;
         ScrubInbox inbox;
+        ScrubPace pace;
         ScrubMessage *messages; /* taken from the inbox, oldest first */
         JobList urgent;         /* queued */
         JobList background;     /* queued */
@@ -142,22 +143,40 @@ static unsigned cpus_allowed(void) {
         return (unsigned) CPU_COUNT(&cpus);
 }
 
-/* To the CPUs of the node, or of the nearest that has any. Of those only what CPUAffinity= or
- * taskset leave us: the others may be the guests'. */
+/* False, and set left alone, when that would leave no CPU at all. */
+static bool narrow(cpu_set_t *set, size_t size, const cpu_set_t *to, size_t to_size) {
+        _cleanup_free_ cpu_set_t *both = calloc(1, size);
+
+        if (!both)
+                return false;
+        memcpy(both, to, MIN(size, to_size));
+        CPU_AND_S(size, both, both, set);
+        if (CPU_COUNT_S(size, both) == 0)
+                return false;
+        memcpy(set, both, size);
+        return true;
+}
+
+/* To the CPUs of the node, or of the nearest that has any, or those that the configuration wants. Of these only what
+ * CPUAffinity= or taskset leave us: the others may be the guests'. */
 static void job_bind(ScrubJob *j) {
-        const Topology *t = j->scrubber->config.topology;
+        const ScrubConfig *config = &j->scrubber->config;
+        const Topology *t = config->topology;
         const cpu_set_t *node;
         _cleanup_free_ cpu_set_t *cpus = NULL;
-        size_t size;
+        size_t node_size = 0, size;
+        bool bound;
 
-        node = t ? topology_cpus(t, topology_cpu_node(t, j->node), &size) : NULL;
-        if (!node)
+        node = t ? topology_cpus(t, topology_cpu_node(t, j->node), &node_size) : NULL;
+        if (!node && !config->cpus)
                 return;
+        size = MAX(node ? node_size : 0, config->cpus ? config->cpus_size : 0);
         cpus = malloc(size);
         if (!cpus || sched_getaffinity(0, size, cpus) < 0)
                 return;
-        CPU_AND_S(size, cpus, cpus, node);
-        if (CPU_COUNT_S(size, cpus) == 0)
+        bound = config->cpus && narrow(cpus, size, config->cpus, config->cpus_size);
+        bound = (node && narrow(cpus, size, node, node_size)) || bound;
+        if (!bound)
                 return;
         j->task.cpus = TAKE_PTR(cpus);
         j->task.cpus_size = size;
@@ -395,6 +414,7 @@ int scrubber_new(sd_event *event, const ScrubConfig *config, Scrubber **ret) {
                 s->config = *config;
         if (s->config.max_threads == 0)
                 s->config.max_threads = cpus_allowed();
+        s->pace.bandwidth = s->config.bandwidth;
         window = s->config.window > 0 ? s->config.window
                                       : WINDOW_PAGES * (uint64_t) sysconf(_SC_PAGESIZE);
         if (!align_up_checked(window, SCRUB_CHUNK_MIN, &s->config.window))
@@ -500,6 +520,7 @@ int scrubber_submit(Scrubber *s, Provider *p, int node, uint64_t offset, uint64_
         };
         j->task = (ScrubTask){
                         .inbox = &s->inbox,
+                        .pace = &s->pace,
                         .provider = p,
                         .offset = offset,
                         .size = size,

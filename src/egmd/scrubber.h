@@ -40,9 +40,14 @@ typedef struct ScrubOps {
 typedef struct ScrubConfig {
         unsigned threads; /* per job; 0: 1 where the node has up to 4 CPUs, else half, at most 8 */
         unsigned max_threads; /* of all jobs together; 0: as many as there are CPUs for us */
-        uint64_t window; /* bytes mapped at a time, at least 2 MiB; 0: what 64 Ki pages cover */
+        uint64_t window;    /* bytes mapped at a time, at least 2 MiB; 0: what 64 Ki pages cover */
+        uint64_t bandwidth; /* bytes a second that all threads together write at most; 0: no limit */
         ScrubVerify verify;
-        const Topology *topology; /* NULL: threads are not bound; must outlive the scrubber */
+        const Topology *topology; /* NULL: threads are not bound to nodes; must outlive the scrubber */
+        /* The CPUs threads may use: those of the node among them, or all where none is of the node. NULL: those of the
+         * node. As sched_setaffinity() takes it; must outlive the scrubber. */
+        const cpu_set_t *cpus;
+        size_t cpus_size;
 } ScrubConfig;
 
 int scrubber_new(sd_event *event, const ScrubConfig *config, Scrubber **ret);

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "scrub-fake.h"
+#include <sched.h>
+#include <time.h>
+
+/* What the configuration limits. */
+
+#define CHUNK (2 * MIB)
+
+static uint64_t now_msec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+}
+
+/* However fast the machine, so much can not be written sooner. All threads of all jobs share the limit; only the last
+ * chunk's time need not have passed. */
+static void test_bandwidth(void **state) {
+        for (unsigned urgent = 0; urgent < 2; urgent++) {
+                _cleanup_(fake_freep) Fake *f = fake_new(32 * MIB, 64 * KIB);
+                _cleanup_bench_ Bench b = bench_new((ScrubConfig){
+                                .threads = 2, .max_threads = 4, .bandwidth = 64 * MIB});
+                uint64_t t = now_msec();
+                Record r[2] = {};
+
+                for (size_t i = 0; i < 2; i++)
+                        record_submit(&r[i], b.scrubber, f, (int) i, i * 16 * MIB, 16 * MIB,
+                                      urgent);
+                run_all(b.event, r, 2);
+                t = now_msec() - t;
+                assert_true(t >= 500 - 1000 * CHUNK / (64 * MIB) - 1);
+                for (size_t i = 0; i < 2; i++) {
+                        record_expect_clean(&r[i]);
+                        record_done(&r[i]);
+                }
+        }
+}
+
+/* A thread that waits for its turn is called off at once: each chunk would take an hour here. */
+static void test_cancel_at_a_byte_a_second(void **state) {
+        _cleanup_(fake_freep) Fake *f = fake_new(8 * MIB, 64 * KIB);
+        _cleanup_bench_ Bench b =
+                        bench_new((ScrubConfig){.threads = 3, .max_threads = 3, .bandwidth = 1});
+        Record r = {};
+
+        record_submit(&r, b.scrubber, f, -1, 0, 8 * MIB, true);
+        pump(b.event);
+        scrub_job_cancel(r.job);
+        run_all(b.event, &r, 1);
+        assert_int_equal(r.r, -ECANCELED);
+        record_done(&r);
+}
+
+typedef struct Seen {
+        cpu_set_t want;
+        atomic_uint right, wrong;
+} Seen;
+
+static void look_at_cpus(Fake *f, uint64_t offset, size_t size, bool writable) {
+        Seen *seen = f->userdata;
+        cpu_set_t now;
+
+        if (sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_EQUAL(&now, &seen->want))
+                (void) atomic_fetch_add(&seen->right, 1);
+        else
+                (void) atomic_fetch_add(&seen->wrong, 1);
+}
+
+/* node_cpus NULL: the node is not known. */
+static void scrub_on(const cpu_set_t *cpus, const cpu_set_t *node_cpus, const cpu_set_t *want) {
+        _cleanup_(fake_freep) Fake *f = fake_new(4 * MIB, 64 * KIB);
+        _cleanup_bench_ Bench b = bench_new((ScrubConfig){
+                        .threads = 2, .max_threads = 2, .cpus = cpus, .cpus_size = sizeof(*cpus)});
+        Seen seen = {.want = *want};
+        Record r = {};
+
+        if (node_cpus)
+                calls.cpus = *node_cpus;
+        f->on_map = look_at_cpus;
+        f->userdata = &seen;
+        record_submit(&r, b.scrubber, f, node_cpus ? 0 : -1, 0, 4 * MIB, true);
+        run_all(b.event, &r, 1);
+        record_expect_clean(&r);
+        record_done(&r);
+        assert_true(atomic_load(&seen.right) > 0);
+        assert_int_equal(atomic_load(&seen.wrong), 0);
+}
+
+static void test_cpus(void **state) {
+        cpu_set_t all, first, last, none;
+        size_t a = 0, z = CPU_SETSIZE - 1;
+
+        assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+        if (CPU_COUNT(&all) < 2)
+                skip();
+        while (!CPU_ISSET(a, &all))
+                a++;
+        while (!CPU_ISSET(z, &all))
+                z--;
+        CPU_ZERO(&first);
+        CPU_SET(a, &first);
+        CPU_ZERO(&last);
+        CPU_SET(z, &last);
+        CPU_ZERO(&none);
+        CPU_SET(CPU_SETSIZE - 1, &none);
+
+        /* Without a node. */
+        scrub_on(&first, NULL, &first);
+        scrub_on(&last, NULL, &last);
+        /* Those of the node among them. */
+        scrub_on(&all, &last, &last);
+        /* None is of the node: what was asked for counts. */
+        scrub_on(&first, &last, &first);
+        /* None is ours: as if none had been named. */
+        if (!CPU_ISSET(CPU_SETSIZE - 1, &all))
+                scrub_on(&none, &last, &last);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                        cmocka_unit_test(test_bandwidth),
+                        cmocka_unit_test(test_cancel_at_a_byte_a_second),
+                        cmocka_unit_test(test_cpus),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
