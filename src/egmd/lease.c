@@ -114,6 +114,15 @@ bool lease_is_over(const Lease *l) {
         return true;
 }
 
+bool lease_drains(const Lease *l) {
+        assert(l);
+
+        for (size_t i = 0; i < l->n_slices; i++)
+                if (l->slices[i].phase == SLICE_DRAINING)
+                        return true;
+        return false;
+}
+
 bool lease_owns_in(const Lease *l, const void *region) {
         assert(l);
 

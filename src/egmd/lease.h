@@ -114,6 +114,8 @@ bool lease_is_kept(const Lease *l);
 LeaseState lease_state(const Lease *l);
 /* All slices done or lost, and nothing keeps it: the object may go. */
 bool lease_is_over(const Lease *l);
+/* Does any of its slices? */
+bool lease_drains(const Lease *l);
 /* Still owns bytes of that region (leased or draining)? NULL: of any. */
 bool lease_owns_in(const Lease *l, const void *region);
 

@@ -374,7 +374,8 @@ int manager_slice_drained(Manager *m, Slice *s) {
         }
         drain_remove(m->drain, s);
         TAILQ_INSERT_TAIL(&region->scrubbing, s, phase_link);
-        if (lease_state(l) != LEASE_DRAINING)
+        /* Not by its state: one that has lost memory drains the rest of it, too. */
+        if (!lease_drains(l))
                 lease_clear_blockers(l);
         manager_region_changed(m, region);
         manager_lease_changed(m, l);
