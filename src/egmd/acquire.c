@@ -253,7 +253,7 @@ static bool satisfiable_later(Manager *m, const AcquireRequest *q) {
                                                          region_granule(region));
 
                 regions[made].map = NULL;
-                if (size == 0 || region->state == REGION_GONE || region->no_open)
+                if (size == 0 || !region_may_lend(region))
                         continue;
                 r = extent_map_new(size, region_granule(region), &regions[made].map);
                 if (r < 0)
@@ -420,6 +420,9 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
         assert(ret_waiter);
 
         *ret_waiter = NULL;
+        for (size_t i = 0; i < q->n_slices; i++)
+                if (q->slices[i].align == 0)
+                        q->slices[i].align = m->config->default_align;
         n = describe_regions(m, regions);
         r = placement_check(q->slices, q->n_slices, regions, n, &e);
         if (r >= 0)

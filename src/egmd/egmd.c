@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "bus.h"
+#include "config.h"
 #include "log.h"
 #include "manager.h"
 #include "restore.h"
@@ -15,6 +16,7 @@
 #include "size.h"
 
 static const char *arg_bus = NULL;
+static const char *arg_config = NULL;
 static const char *arg_simulate = NULL;
 static uint64_t arg_scale = 1;
 
@@ -24,6 +26,7 @@ static int help(void) {
                "  -h --help              Show this help\n"
                "     --version           Show the version\n"
                "     --bus=ADDRESS       Use this bus instead of the system bus\n"
+               "     --config=FILE       Read this instead of the host's configuration\n"
                "     --simulate=WHAT     Simulated regions instead of devices: gh200, gb200, or a "
                "JSON file\n"
                "     --scale=N           Divide the sizes of simulated regions by N\n\n"
@@ -34,11 +37,12 @@ static int help(void) {
 
 /* 1: go on, 0: done, negative: usage. */
 static int parse_argv(int argc, char *argv[]) {
-        enum { ARG_VERSION = 0x100, ARG_BUS, ARG_SIMULATE, ARG_SCALE };
+        enum { ARG_VERSION = 0x100, ARG_BUS, ARG_CONFIG, ARG_SIMULATE, ARG_SCALE };
         static const struct option options[] = {
                         {"help", no_argument, NULL, 'h'},
                         {"version", no_argument, NULL, ARG_VERSION},
                         {"bus", required_argument, NULL, ARG_BUS},
+                        {"config", required_argument, NULL, ARG_CONFIG},
                         {"simulate", required_argument, NULL, ARG_SIMULATE},
                         {"scale", required_argument, NULL, ARG_SCALE},
                         {},
@@ -54,6 +58,9 @@ static int parse_argv(int argc, char *argv[]) {
                         return 0;
                 case ARG_BUS:
                         arg_bus = optarg;
+                        break;
+                case ARG_CONFIG:
+                        arg_config = optarg;
                         break;
                 case ARG_SIMULATE:
                         arg_simulate = optarg;
@@ -134,14 +141,23 @@ static char *runtime_directory(void) {
         return e && *e ? strndup(e, strcspn(e, ":")) : NULL;
 }
 
+/* What the host's administrator wants is nothing to a simulation. */
+static int load_config(Config **ret) {
+        return arg_simulate && !arg_config ? config_new(ret) : config_load(arg_config, ret);
+}
+
 static int run(sd_event *event) {
+        _cleanup_(config_freep) Config *config = NULL;
         _cleanup_restore_ Restore restore = {};
         _cleanup_free_ char *directory = NULL;
         _cleanup_(manager_freep) Manager *m = NULL;
         _cleanup_(bus_freep) Bus *b = NULL;
         int r;
 
-        r = manager_new(event, &m);
+        r = load_config(&config);
+        if (r < 0)
+                return r;
+        r = manager_new(event, config, &m);
         if (r < 0)
                 return log_error_errno(r, "Failed to start: %m");
         r = bus_new(m, arg_bus, &b);

@@ -11,9 +11,6 @@
 #include "region-delegate.h"
 #include "region-scrub.h"
 
-/* No kernel tells of new retired pages. */
-#define POLL_USEC (30 * USEC_PER_SEC)
-
 uint64_t manager_now_usec(const Manager *m) {
         struct timespec ts;
 
@@ -26,21 +23,22 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata) {
 
         for (size_t i = 0; i < m->n_regions; i++)
                 region_poll_retired(m->regions[i]);
-        (void) sd_event_source_set_time_relative(s, POLL_USEC);
+        (void) sd_event_source_set_time_relative(s, m->config->poll_retired_usec);
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
-int manager_new(sd_event *event, Manager **ret) {
+int manager_new(sd_event *event, const Config *config, Manager **ret) {
         _cleanup_(manager_freep) Manager *m = NULL;
         int r;
 
         assert(event);
+        assert(config);
         assert(ret);
 
         m = malloc(sizeof(*m));
         if (!m)
                 return -ENOMEM;
-        *m = (Manager){.event = sd_event_ref(event), .next_lease_id = 1};
+        *m = (Manager){.event = sd_event_ref(event), .config = config, .next_lease_id = 1};
         RB_INIT(&m->leases);
         TAILQ_INIT(&m->waiters);
         r = topology_new(&m->topology);
@@ -52,8 +50,10 @@ int manager_new(sd_event *event, Manager **ret) {
         r = drain_new(m, &m->drain);
         if (r < 0)
                 return r;
-        r = sd_event_add_time_relative(event, &m->poll_source, CLOCK_MONOTONIC, POLL_USEC,
-                                       POLL_USEC / 4, on_poll, m);
+        /* No kernel tells of new retired pages. */
+        r = sd_event_add_time_relative(event, &m->poll_source, CLOCK_MONOTONIC,
+                                       config->poll_retired_usec, config->poll_retired_usec / 4,
+                                       on_poll, m);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(m);
@@ -363,7 +363,7 @@ int manager_slice_drained(Manager *m, Slice *s) {
         if (r >= 0)
                 r = extent_map_reclaim(region->map, s->offset, s->size, l->id);
         /* Such a driver checks no lengths either: the holder may have written anywhere. */
-        if (r >= 0 && region_whole_only(region))
+        if (r >= 0 && region_ignores_offsets(region))
                 r = extent_map_soil(region->map, 0, extent_map_size(region->map));
         if (r < 0) {
                 (void) log_error_errno(r, "Lease %" PRIu64 ": failed to reclaim %s: %m", l->id,

@@ -4,6 +4,7 @@
 #include <systemd/sd-event.h>
 
 #include "acquire.h"
+#include "config.h"
 #include "discovery.h"
 #include "drain.h"
 #include "lease.h"
@@ -51,6 +52,7 @@ typedef struct SocketCapacity {
 
 struct Manager {
         sd_event *event;
+        const Config *config; /* borrowed */
         Topology *topology;
         Scrubber *scrubber;
         Discovery *discovery;
@@ -76,12 +78,12 @@ struct Manager {
         const ManagerObserver *observer;
         void *observer_userdata;
 
-        bool allow_low_pxm;       /* open egm0..egm3 too */
         bool ignore_inaccessible; /* unprivileged simulation: processes we may not look at don't count */
         bool stopping;
 };
 
-int manager_new(sd_event *event, Manager **ret);
+/* config must live as long. */
+int manager_new(sd_event *event, const Config *config, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Manager *, manager_free)
 

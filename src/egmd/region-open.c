@@ -16,6 +16,12 @@
 
 #define RETRY_MIN_USEC (1 * USEC_PER_SEC)
 #define RETRY_MAX_USEC (30 * USEC_PER_SEC)
+/* Between two looks at who has a region that is only observed. */
+#define OBSERVE_USEC (10 * USEC_PER_SEC)
+
+#define CANNOT_BE_SHARED \
+        "Mode=shared, and this version of the driver ignores offsets: it could only be lent as a " \
+        "whole"
 
 /* The worker's own: nothing in it is shared with the loop while the thread runs. */
 typedef struct RegionOpening {
@@ -26,6 +32,7 @@ typedef struct RegionOpening {
         Ranges retired;
         char *held_by;
         bool kept; /* the file was open before: it is never closed because somebody else has it too */
+        bool observe; /* nothing is opened: only who has it */
         bool ignore_inaccessible;
 } RegionOpening;
 
@@ -81,6 +88,11 @@ static int open_work(void *userdata) {
         HolderDevice device;
         int r;
 
+        if (o->observe) {
+                r = name_the_holder(o);
+                return r == -ENOENT ? 0
+                                    : r; /* simulated ones have no node that somebody could open */
+        }
         r = o->kept ? 0 : provider_open(p);
         if (r < 0) {
                 if (r == -EBUSY)
@@ -123,16 +135,18 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static void retry_later(Region *r) {
-        uint64_t delay = backoff_usec(RETRY_MIN_USEC, RETRY_MAX_USEC, r->n_tries);
+static void start_later(Region *r, uint64_t delay) {
         int k;
 
-        r->n_tries++;
         r->retry = sd_event_source_disable_unref(r->retry);
         k = sd_event_add_time_relative(r->manager->event, &r->retry, CLOCK_MONOTONIC, delay,
                                        delay / 4, on_retry, r);
         if (k < 0)
                 (void) log_error_errno(k, "%s: failed to set a timer: %m", r->name);
+}
+
+static void retry_later(Region *r) {
+        start_later(r, backoff_usec(RETRY_MIN_USEC, RETRY_MAX_USEC, r->n_tries++));
 }
 
 static void opened_badly(Region *r, RegionOpening *o, int error) {
@@ -154,6 +168,47 @@ static void opened_badly(Region *r, RegionOpening *o, int error) {
         r->provider = TAKE_PTR(o->provider);
         region_set_state(r, held ? REGION_HELD_ELSEWHERE : REGION_FAILED, why);
         retry_later(r);
+}
+
+/* Nothing of it is ours to clean any more, and nobody need wait for that: it was handed over by path, and the mode has changed
+ * since. */
+static void let_go(Region *r) {
+        if (!r->map)
+                return;
+        manager_range_clean(r->manager, r, 0, extent_map_size(r->map));
+        r->map = extent_map_free(r->map);
+        ranges_done(&r->retired);
+}
+
+static void observed(Region *r, RegionOpening *o, int found) {
+        _cleanup_free_ char *why = NULL;
+        int k;
+
+        if (found < 0)
+                k = asprintf(&why, "observed only; who has it cannot be found out: %s",
+                             strerror(-found));
+        else if (found > 0)
+                k = asprintf(&why, "observed only; held by %s", o->held_by ?: "somebody");
+        else
+                k = asprintf(&why, "observed only; nobody has it");
+        if (k < 0)
+                why = NULL;
+        if (!streq_ptr(r->reason, why))
+                log_info("%s: %s", r->name, why ?: "observed only");
+        r->provider = TAKE_PTR(o->provider);
+        let_go(r);
+        region_set_state(r, REGION_HELD_ELSEWHERE, why);
+        start_later(r, OBSERVE_USEC);
+}
+
+/* For good: drivers do not change while they have the device. It is somebody else's to open. */
+static void cannot_be_shared(Region *r, RegionOpening *o) {
+        log_error("%s: cannot be lent: %s", r->name, CANNOT_BE_SHARED);
+        provider_close(o->provider);
+        forget_region(r);
+        let_go(r);
+        r->forbidden = CANNOT_BE_SHARED;
+        region_set_state(r, REGION_FAILED, CANNOT_BE_SHARED);
 }
 
 int region_set_map(Region *r, Provider *p, const Ranges *retired) {
@@ -188,6 +243,8 @@ int region_set_open(Region *r, Provider *p, const Ranges *retired) {
         k = region_set_map(r, p, retired);
         if (k < 0)
                 return k;
+        if (r->mode == REGION_MODE_SHARED && !p->offsets)
+                r->forbidden = CANNOT_BE_SHARED;
         log_info("%s: ready: %s, node %i, socket %i, %zu GPUs, %s retired, %s", r->name,
                  FORMAT_SIZE(extent_map_size(r->map)), r->info->node, r->info->socket,
                  r->info->n_gpus, FORMAT_SIZE(ranges_bytes(&r->retired)),
@@ -218,6 +275,14 @@ static void open_done(int error, void *userdata) {
                 return;
         }
         r->opening = NULL;
+        if (o->observe) {
+                observed(r, o, error);
+                return;
+        }
+        if (error >= 0 && r->mode == REGION_MODE_SHARED && !o->provider->offsets) {
+                cannot_be_shared(r, o);
+                return;
+        }
         if (error >= 0)
                 error = opened_well(r, o);
         if (error < 0) {
@@ -248,7 +313,9 @@ int region_open_start(Region *r, Provider *provider) {
         assert(!r->opening);
 
         r->retry = sd_event_source_disable_unref(r->retry);
-        if (r->no_open) {
+        if (r->mode == REGION_MODE_SHARED)
+                r->forbidden = NULL; /* till the driver is known */
+        if (r->no_open && r->mode != REGION_MODE_OBSERVE) {
                 log_notice("%s: left alone: a region of this name may overlap the host's own "
                            "memory, and opening "
                            "it would wipe that",
@@ -274,6 +341,7 @@ int region_open_start(Region *r, Provider *provider) {
         *o = (RegionOpening){
                         .region = r,
                         .provider = TAKE_PTR(p),
+                        .observe = r->mode == REGION_MODE_OBSERVE,
                         .ignore_inaccessible = r->manager->ignore_inaccessible,
         };
         o->kept = o->provider->fd >= 0;
@@ -283,7 +351,9 @@ int region_open_start(Region *r, Provider *provider) {
                 retry_later(r);
                 return k;
         }
-        if (r->n_tries == 0)
+        if (o->observe && r->state != REGION_HELD_ELSEWHERE)
+                region_set_state(r, REGION_HELD_ELSEWHERE, "observed only");
+        else if (!o->observe && r->n_tries == 0)
                 region_set_state(r, REGION_OPENING, "being opened: the kernel clears it");
         r->opening = TAKE_PTR(o);
         return 0;

@@ -138,7 +138,7 @@ static int start_piece(Region *r, uint64_t offset, uint64_t size) {
 /* Where offsets are ignored nothing but one mapping from the start reaches a byte, so nobody may hold any part of the
  * region meanwhile, and all of it goes in one piece. */
 static bool may_scrub(const Region *r) {
-        return !region_whole_only(r) || extent_map_owned(r->map) == 0;
+        return !region_ignores_offsets(r) || extent_map_owned(r->map) == 0;
 }
 
 void region_scrub_kick(Region *r) {
@@ -155,7 +155,7 @@ void region_scrub_kick(Region *r) {
                 n++;
         }
         while (n < PIECES_MAX && may_scrub(r) && extent_map_next(r->map, 0, EXTENT_DIRTY, &e)) {
-                uint64_t size = region_whole_only(r) ? e.size : MIN(e.size, PIECE_SIZE);
+                uint64_t size = region_ignores_offsets(r) ? e.size : MIN(e.size, PIECE_SIZE);
                 int k;
 
                 k = start_piece(r, e.offset, size);

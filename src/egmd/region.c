@@ -9,9 +9,6 @@
 #include "size.h"
 #include "string-table.h"
 
-/* Lower names exist only where firmware runs without a hypervisor carveout: the region may be host memory. */
-#define FIRST_SAFE_PXM 4
-
 static const char *const region_state_table[_REGION_STATE_MAX] = {
                 [REGION_OPENING] = "opening",
                 [REGION_READY] = "ready",
@@ -68,8 +65,8 @@ int region_begin(Region *r, Provider *provider) {
         assert(r);
 
         r->simulated = p != NULL;
-        r->no_open = !p && r->info->pxm >= 0 && r->info->pxm < FIRST_SAFE_PXM &&
-                     !r->manager->allow_low_pxm;
+        /* Lower names exist only where firmware runs without a hypervisor carveout: the region may be host memory. */
+        r->no_open = !p && !config_region_allowed(r->manager->config, r->info->pxm);
         if (r->manager->restore && !r->no_open && (p || r->info->size >= provider_granule())) {
                 if (!p) {
                         k = region_make_provider(r, &p);
@@ -82,6 +79,8 @@ int region_begin(Region *r, Provider *provider) {
                 }
                 if (r->manager->restore->error < 0)
                         return r->manager->restore->error;
+                if (r->mode == REGION_MODE_OBSERVE)
+                        forget_region(r);
         }
         return region_open_start(r, TAKE_PTR(p));
 }
@@ -106,6 +105,9 @@ int region_new(Manager *m, const RegionInfo *info, Region **ret) {
         k = region_set_info(r, info);
         if (k < 0)
                 return k;
+        r->mode = config_region_mode(m->config, info->name);
+        if (r->mode == REGION_MODE_OBSERVE)
+                r->forbidden = "observed only";
         *ret = TAKE_PTR(r);
         return 0;
 }
@@ -188,10 +190,20 @@ void region_set_state(Region *r, RegionState state, const char *reason) {
         manager_region_changed(r->manager, r);
 }
 
-bool region_whole_only(const Region *r) {
+bool region_ignores_offsets(const Region *r) {
         assert(r);
         /* Without a provider, while it is being opened once more, nothing is proven. */
         return r->map && !(r->provider && r->provider->offsets);
+}
+
+bool region_whole_only(const Region *r) {
+        assert(r);
+        return region_ignores_offsets(r) || (r->map && r->mode == REGION_MODE_WHOLE);
+}
+
+bool region_may_lend(const Region *r) {
+        assert(r);
+        return !r->no_open && !r->forbidden && r->state != REGION_GONE;
 }
 
 uint64_t region_granule(const Region *r) {
@@ -223,15 +235,17 @@ void region_placement(const Region *r, PlacementRegion *ret) {
         assert(ret);
 
         /* Such a driver checks no lengths: a holder could write behind a scrub that is under way. */
-        scrubbed_whole = region_whole_only(r) && r->scrubs;
+        scrubbed_whole = region_ignores_offsets(r) && r->scrubs;
         *ret = (PlacementRegion){
                         .name = r->name,
                         .gpus = (const char *const *) r->gpus,
                         .node = r->info->node,
                         .socket = r->info->socket,
                         .map = r->map,
-                        .ready = r->state == REGION_READY && r->schedulable && !scrubbed_whole,
+                        .ready = r->state == REGION_READY && r->schedulable && !r->forbidden &&
+                                 !scrubbed_whole,
                         .why = r->state != REGION_READY ? r->reason
+                               : r->forbidden           ? r->forbidden
                                : scrubbed_whole         ? "being scrubbed as a whole"
                                                         : "switched off for maintenance",
                         .whole_only = region_whole_only(r),

@@ -3,6 +3,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "config.h"
 #include "discovery.h"
 #include "extent-map.h"
 #include "lease.h"
@@ -43,7 +44,9 @@ struct Region {
         bool schedulable;
         bool simulated;
         uid_t node_owner; /* whose the node is when it is not handed over */
-        bool no_open;     /* its name says that opening may wipe host memory */
+        RegionMode mode;
+        const char *forbidden; /* static words: why its mode forbids to lend anything new; NULL: it does not */
+        bool no_open; /* its name says that opening may wipe host memory */
 
         struct RegionOpening *opening; /* the worker's, while one runs */
         struct RegionOpening *
@@ -78,7 +81,10 @@ int region_return(Region *r, const RegionInfo *info);
 /* Of a gone region: lets go of the device once no scrub uses it any more. */
 void region_settle(Region *r);
 
+/* One lease at a time, from offset 0: it has to be or it is to be. */
 bool region_whole_only(const Region *r);
+/* It has to be. */
+bool region_ignores_offsets(const Region *r);
 uint64_t region_granule(const Region *r);
 uint64_t region_largest_free(const Region *r);
 void region_placement(const Region *r, PlacementRegion *ret);
@@ -87,6 +93,9 @@ void region_placement(const Region *r, PlacementRegion *ret);
 void region_poll_retired(Region *r);
 /* One range turned out bad. Returns the bytes that are new. */
 uint64_t region_retire(Region *r, uint64_t offset, uint64_t size);
+
+/* Could it lend anything new, now or later? */
+bool region_may_lend(const Region *r);
 
 int region_set_schedulable(Region *r, bool schedulable);
 const char *region_driver(const Region *r);

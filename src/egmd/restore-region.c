@@ -197,7 +197,7 @@ static int attach_slice(Region *r, Slice *s) {
 
         if (__builtin_add_overflow(s->offset, s->size, &end) || end > extent_map_size(r->map))
                 return -ERANGE;
-        if (region_whole_only(r) && s->offset != 0)
+        if (region_ignores_offsets(r) && s->offset != 0)
                 return -ERANGE;
         k = extent_map_adopt(r->map, s->offset, s->size, s->lease->id);
         if (k < 0)
@@ -379,7 +379,7 @@ static int attach(Region *r, Provider *p) {
         if (k < 0)
                 return k;
         /* Where offsets are ignored a lease of any part keeps the rest from being lent as it is. */
-        if (!region_whole_only(r) || extent_map_owned(r->map) == 0) {
+        if (!region_ignores_offsets(r) || extent_map_owned(r->map) == 0) {
                 k = quarantine(r);
                 if (k < 0)
                         return k;
@@ -398,6 +398,9 @@ int restore_region(Region *r, Provider *p) {
 
         record = find_record(r);
         leased = has_leases(r, &offsets);
+        /* We have no business with it, and let go of it. Leases that are out live to their end. */
+        if (r->mode == REGION_MODE_OBSERVE && !leased)
+                return 0;
         if (record && !same_device(r, p, record)) {
                 log_notice("%s: not the device that it was", r->name);
                 return 0;
@@ -414,6 +417,9 @@ int restore_region(Region *r, Provider *p) {
         }
         if (!take_stored(r, p, record, offsets) &&
             (!leased || !take_from_holders(r, p, record, offsets)))
+                return 0;
+        /* Its mode forbids to lend it, and nothing is lent. */
+        if (!leased && r->mode == REGION_MODE_SHARED && !p->offsets)
                 return 0;
         /* Nothing says what was proven of it, and who uses it: it is opened already, but that is all. */
         if (!record && !leased)
