@@ -60,6 +60,7 @@ start_bus() {
 		    <allow eavesdrop="true"/>
 		    <allow user="*"/>
 		    <allow own="*"/>
+		    <allow user="*"/>
 		  </policy>
 		</busconfig>
 	END

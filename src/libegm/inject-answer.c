@@ -128,7 +128,11 @@ static InjectAnswer answer_open(egm_inject *i, Peer *peer, const struct seccomp_
         if (call.flags & O_DIRECTORY)
                 return refuse(-ENOTDIR);
         if ((call.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
-                return refuse(-EEXIST);
+                /* Not EEXIST: QEMU takes that for a race, and tries for ever. */
+                return refuse(inject_say(i, -EACCES,
+                                         "%s was to be created; it is memory, to be opened for "
+                                         "reading and writing",
+                                         s->path));
         /* Whatever the program starts must not keep the memory. */
         return give(i, peer, s, 0, O_CLOEXEC);
 }

@@ -87,7 +87,7 @@ line=
 for how in 'map=0' 'map={0.offset}'; do
         rm -f "$tmp/in" "$tmp/held"
         mkfifo "$tmp/in" "$tmp/held"
-        ctl run --size=4M --region=egm4 --wait=60 -- sh -c 'echo $$ $EGM_LEASE; exec "$@"' - "$user" rw='{0.path}' \
+        "$egmctl" --bus="$bus" run --size=4M --region=egm4 --wait=60 -- sh -c 'echo $$ $EGM_LEASE; exec "$@"' - "$user" rw='{0.path}' \
                 "$how+4194304" expect=0 fill=153 wait <"$tmp/in" >"$tmp/held" &
         run=$!
         pids="$pids $run"
