@@ -258,7 +258,9 @@ json_object *snapshot_to_json(egm_snapshot *s) {
             json_add(o, "leases", leases_to_json(s)) < 0 ||
             json_add(o, "waiting", manager_waiting(m)) < 0 ||
             json_add(o, "unsupported_devices", manager_unsupported(m)) < 0 ||
-            add_counters(o, m) < 0)
+            add_counters(o, m) < 0 ||
+            json_add(o, "egm_offset_allowed",
+                     json_object_new_boolean(egm_manager_get_egm_offset_allowed(m))) < 0)
                 return NULL;
         return TAKE_PTR(o);
 }

@@ -296,7 +296,10 @@ static int format_source(const Source *s, const Options *o, const char *lease) {
                         .n_regions_of_host = egm_snapshot_count_regions(s->snapshot),
                         .n_gpus_of_regions = s->n_gpus_of_regions,
                         .cpus = o->format.cpus,
-                        .offset_allowed = o->format.allow_offset,
+                        .offset_allowed =
+                                        o->format.allow_offset ||
+                                        egm_manager_get_egm_offset_allowed(
+                                                        egm_snapshot_get_manager(s->snapshot)) > 0,
                         .distances = &s->distances,
         };
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;

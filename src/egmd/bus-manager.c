@@ -97,6 +97,14 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
         return -ENOENT;
 }
 
+static int get_offset_allowed(sd_bus *bus, const char *path, const char *interface,
+                              const char *property, sd_bus_message *reply, void *userdata,
+                              sd_bus_error *reterr) {
+        const Bus *b = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) b->manager->config->egm_offset_allowed);
+}
+
 const sd_bus_vtable bus_manager_vtable[] = {
                 SD_BUS_VTABLE_START(0),
                 SD_BUS_METHOD_WITH_ARGS("AcquireLease", SD_BUS_ARGS("a{sv}", options),
@@ -117,5 +125,7 @@ const sd_bus_vtable bus_manager_vtable[] = {
                 SD_BUS_PROPERTY("LeasesMax", "u", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("SlicesMax", "u", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("WaitingMax", "u", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                SD_BUS_PROPERTY("EgmOffsetAllowed", "b", get_offset_allowed, 0,
+                                SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_VTABLE_END,
 };

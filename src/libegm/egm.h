@@ -116,6 +116,8 @@ uint64_t egm_manager_get_bad_pages(egm_manager *m);
 uint32_t egm_manager_get_leases_max(egm_manager *m);
 uint32_t egm_manager_get_slices_max(egm_manager *m);
 uint32_t egm_manager_get_waiting_max(egm_manager *m);
+/* 1: the platform's GPUs accept EGM that does not start where its region starts. */
+int egm_manager_get_egm_offset_allowed(egm_manager *m);
 
 /* One region. -ENODEV: there is none of that name. */
 int egm_get_region(egm_connection *c, const char *name, egm_region **ret);

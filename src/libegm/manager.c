@@ -18,6 +18,7 @@ struct egm_manager {
         uint32_t leases_max;
         uint32_t slices_max;
         uint32_t waiting_max;
+        int egm_offset_allowed;
 };
 
 static const Property properties[] = {
@@ -34,6 +35,7 @@ static const Property properties[] = {
                 PROPERTY(egm_manager, "LeasesMax", "u", leases_max),
                 PROPERTY(egm_manager, "SlicesMax", "u", slices_max),
                 PROPERTY(egm_manager, "WaitingMax", "u", waiting_max),
+                PROPERTY(egm_manager, "EgmOffsetAllowed", "b", egm_offset_allowed),
 };
 
 static void manager_free(egm_manager *m) {
@@ -80,6 +82,7 @@ DEFINE_GETTER(manager, uint64_t, bad_pages, 0)
 DEFINE_GETTER(manager, uint32_t, leases_max, 0)
 DEFINE_GETTER(manager, uint32_t, slices_max, 0)
 DEFINE_GETTER(manager, uint32_t, waiting_max, 0)
+DEFINE_GETTER(manager, int, egm_offset_allowed, 0)
 
 _public_ size_t egm_manager_count_sockets(egm_manager *m) {
         return m ? m->sockets.n_rows : 0;

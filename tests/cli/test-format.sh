@@ -197,6 +197,17 @@ else
         echo "no virt-xml-validate: not asked" >&2
 fi
 
+# The host's configuration says that the platform can do more.
+kill "$egmd_pid"
+wait "$egmd_pid" || die "egmd left with status $?"
+rm -rf "$tmp/run"
+printf '[Egmd]\nEgmOffsetAllowed=yes\n' >"$tmp/egmd.conf"
+start_egmd "$egmd" --simulate=gb200 --scale=8192 --config="$tmp/egmd.conf"
+half1=$(acquire --size=26M --region=egm4)
+half2=$(acquire --size=26M --region=egm4)
+expect gb200-half2-allowed "$half2" --gpu=0009:01:00.0
+ctl release "$half1" "$half2"
+
 # Not a lease any more.
 lease=$(acquire --size=2M)
 ctl release "$lease"

@@ -115,7 +115,7 @@ echo "[$json_lease]" | same show-lease 7 --json=short
 echo "[$json_lease]" | same status 7 --json=short
 echo "[$json_lease,$json_lease]" | same show-lease --json=short 7 7
 echo "$json_lease" | same lease --size=2M --json=short
-echo "{\"version\":\"0.1.0\",\"sockets\":[{\"socket\":-1,\"size\":10,\"free\":5,\"leased\":4,\"retired\":1},{\"socket\":1,\"size\":20,\"free\":19,\"leased\":1,\"retired\":0}],\"regions\":[$json_region],\"leases\":[$json_lease],\"waiting\":[{\"uid\":1000,\"label\":\"next\",\"size\":77,\"since_usec\":88,\"until_usec\":99}],\"unsupported_devices\":[{\"address\":\"0008:00:00.0\",\"size\":5}],\"lease_count\":3,\"leases_max\":9,\"slices_max\":10,\"waiting_max\":11,\"granted\":4,\"refused\":5,\"ended\":6,\"scrubbed_bytes\":7,\"bad_pages\":8}" |
+echo "{\"version\":\"0.1.0\",\"sockets\":[{\"socket\":-1,\"size\":10,\"free\":5,\"leased\":4,\"retired\":1},{\"socket\":1,\"size\":20,\"free\":19,\"leased\":1,\"retired\":0}],\"regions\":[$json_region],\"leases\":[$json_lease],\"waiting\":[{\"uid\":1000,\"label\":\"next\",\"size\":77,\"since_usec\":88,\"until_usec\":99}],\"unsupported_devices\":[{\"address\":\"0008:00:00.0\",\"size\":5}],\"lease_count\":3,\"leases_max\":9,\"slices_max\":10,\"waiting_max\":11,\"granted\":4,\"refused\":5,\"ended\":6,\"scrubbed_bytes\":7,\"bad_pages\":8,\"egm_offset_allowed\":true}" |
         same --json=short
 echo '[{"extents":[{"offset":0,"size":64,"state":"free","lease":""},{"offset":64,"size":32,"state":"leased","lease":"7"}],"name":"egm4","size":1000}]' |
         same map --json=short

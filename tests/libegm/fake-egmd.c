@@ -144,7 +144,7 @@ static const Fixture manager_fixtures[] = {
                 {"Refused", "t", NULL, 5},         {"Ended", "t", NULL, 6},
                 {"ScrubbedBytes", "t", NULL, 7},   {"BadPages", "t", NULL, 8},
                 {"LeasesMax", "u", NULL, 9},       {"SlicesMax", "u", NULL, 10},
-                {"WaitingMax", "u", NULL, 11},
+                {"WaitingMax", "u", NULL, 11},     {"EgmOffsetAllowed", "b", NULL, 1},
 };
 
 static int append_table(sd_bus_message *m, const char *signature) {

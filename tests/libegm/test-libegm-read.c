@@ -153,6 +153,7 @@ static void check_manager(egm_manager *m) {
         assert_int_equal(egm_manager_get_leases_max(m), 9);
         assert_int_equal(egm_manager_get_slices_max(m), 10);
         assert_int_equal(egm_manager_get_waiting_max(m), 11);
+        assert_int_equal(egm_manager_get_egm_offset_allowed(m), 1);
 }
 
 static void test_snapshot(void **state) {
