@@ -255,7 +255,6 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *rete
 
 int bus_new(Manager *m, const char *address, Bus **ret) {
         _cleanup_(bus_freep) Bus *b = NULL;
-        const struct group *g;
         int r;
 
         assert(m);
@@ -267,9 +266,6 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         *b = (Bus){.manager = m, .group = (gid_t) -1};
         TAILQ_INIT(&b->peers);
         TAILQ_INIT(&b->pending);
-        g = getgrnam(EGM_GROUP);
-        if (g)
-                b->group = g->gr_gid;
         r = connect_bus(b, address);
         if (r < 0)
                 return log_error_errno(r, "Failed to connect to the bus: %m");
@@ -300,6 +296,7 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
 }
 
 int bus_start(Bus *b) {
+        const struct group *g;
         int r;
 
         assert(b);
@@ -310,6 +307,10 @@ int bus_start(Bus *b) {
                                           " is taken: is another egmd running on this bus?");
         if (r < 0)
                 return log_error_errno(r, "Failed to take the name " EGM_BUS_NAME ": %m");
+        /* It takes as long as all the rest, and no call is looked at before the loop runs. */
+        g = getgrnam(EGM_GROUP);
+        if (g)
+                b->group = g->gr_gid;
         return 0;
 }
 
