@@ -68,7 +68,8 @@ static int find_others(RegionOpening *o, const HolderDevice *device) {
         return 1;
 }
 
-static int name_the_holder(RegionOpening *o) {
+/* 1: somebody has the device, by whichever node, or has had it since before it went and came back. */
+static int find_holder(RegionOpening *o) {
         HolderDevice device = {.size = o->provider->size};
         struct stat st;
 
@@ -89,15 +90,23 @@ static int open_work(void *userdata) {
         int r;
 
         if (o->observe) {
-                r = name_the_holder(o);
+                r = find_holder(o);
                 return r == -ENOENT ? 0
                                     : r; /* simulated ones have no node that somebody could open */
         }
-        r = o->kept ? 0 : provider_open(p);
-        if (r < 0) {
+        if (!o->kept) {
+                /* A driver that has let go of a device knows nothing of those who map it still; the open of its
+                 * successor, the same memory, would wipe what they have there. */
+                r = find_holder(o);
+                if (r > 0)
+                        return -EBUSY;
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                r = provider_open(p);
                 if (r == -EBUSY)
-                        (void) name_the_holder(o);
-                return r;
+                        (void) find_holder(o);
+                if (r < 0)
+                        return r;
         }
         /* Some drivers share the region with whoever had it before, so an open that worked proves nothing: probing and
          * scrubbing must not touch memory that somebody uses. */
