@@ -202,6 +202,52 @@ vm_lease() {
         egmctl list-leases --no-legend | awk -v name="$1" '$2 == name { print $1 }'
 }
 
+# ---- tenants that live through restarts ----
+
+# egm-tenant and egm-churn run until they are told to end, and know by themselves what is wrong.
+declare -A tenants=()
+tenant_start() { # tenant_start NAME COMMAND...: in the background; NAME is its label
+        local name=$1
+        shift
+        rm -f "/run/tenant-$name".*
+        mkfifo "/run/tenant-$name.in"
+        "$@" <>"/run/tenant-$name.in" >"/run/tenant-$name.out" 2>&1 &
+        tenants[$name]=$!
+}
+
+tenant_keep() { # tenant_keep NAME KIND REGION SIZE
+        tenant_start "$1" egm-tenant "$2" "$1" "$3" "$4"
+        wait_until 60 tenant_filled_or_gone "$1"
+        cat "/run/tenant-$1.out"
+        grep -q '^filled' "/run/tenant-$1.out"
+}
+
+tenant_filled_or_gone() {
+        grep -q '^filled' "/run/tenant-$1.out" || ! kill -0 "${tenants[$1]}"
+}
+
+tenant_lease() {
+        sed -n 's/^filled \([0-9]*\) .*/\1/p' "/run/tenant-$1.out"
+}
+
+tenant_stop() { # tenant_stop NAME: it ends, and was content with everything
+        local status
+        echo 1<>"/run/tenant-$1.in"
+        wait "${tenants[$1]}"
+        status=$?
+        tail -n 20 "/run/tenant-$1.out"
+        [ "$status" = 0 ] && grep -qE '^(intact|zero) ' "/run/tenant-$1.out"
+}
+
+# The leases that tenants keep, all that the bus says of them.
+leases_kept() {
+        egmctl list-leases --no-legend | sed -n 's/  */ /g; s/^ //; /^[0-9]* keep-/p'
+}
+
+egmd_said() { # since the case began
+        journalctl -q -u egmd -o cat --after-cursor="$(cat /run/case.cursor)"
+}
+
 # Between cases: whatever a case left behind, the next one starts without it.
 cleanup() {
         [ ! -e /sys/module/egmsim ] || sim_hold N

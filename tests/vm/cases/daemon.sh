@@ -27,10 +27,6 @@ field() {
         sed -n "s/^$1=//p" /run/region.out
 }
 
-said_by_egmd() {
-        journalctl -q -u egmd -o cat --after-cursor="$(cat /run/case.cursor)"
-}
-
 both_settled() {
         region_settled egm4 && region_settled egm5
 }
@@ -130,7 +126,7 @@ accounts "back"
 is "still the first process" "$(systemctl show -P NRestarts egmd)" 0
 journalctl --sync
 is "nothing failed for want of rights, nor by opening twice" \
-        "$(said_by_egmd | grep -iE 'denied|not permitted|held|busy|assert')" ""
+        "$(egmd_said | grep -iE 'denied|not permitted|held|busy|assert')" ""
 check "it stops" systemctl stop egmd
 is "quietly" "$(systemctl show -P Result egmd)" success
 
