@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* test-walk EGMD: a random walk over everything that can happen to leases; see walk.h. As process 1 of a namespace of its own,
+/* test-walk EGMD [--cycles]: a random walk over everything that can happen to leases; see walk.h. As process 1 of a namespace of its own,
  * for the keeper stands for the service manager, whose stored descriptors hold nothing up, and nothing is left
  * behind by a walk that fails.
  *
  *     EGM_TEST_SEED=N       the same walk again, as far as other processes' pace allows
  *     EGM_TEST_SECONDS=N    how long (default 60)
  *     EGM_TEST_VERBOSE=1    tell each step
+ *
+ * --cycles: instead, the same request $EGM_TEST_CYCLES times (default 10000), and nothing may be left of it.
  */
 
 #include "walk.h"
@@ -17,6 +19,7 @@
 #include "size.h"
 
 #define DEFAULT_SECONDS 60
+#define DEFAULT_CYCLES 10000
 
 typedef struct Op {
         const char *name;
@@ -133,14 +136,22 @@ static void start(Walk *w, const char *egmd) {
         walk_settle(w);
 }
 
+static void end(Walk *w) {
+        walk_stop_daemon(w);
+        keeper_free(w->keeper);
+        sd_bus_flush_close_unref(w->bus);
+        free(w->ids);
+        (void) unlink(w->config_path);
+}
+
 int main(int argc, char *argv[]) {
         Walk w = {.next_serial = 1, .base_fds = -1, .self = argv[0]};
         uint64_t until;
 
         if (argc > 1 && streq(argv[1], "--holder"))
                 return walk_holder_main(argc, argv);
-        if (argc != 2) {
-                (void) fprintf(stderr, "Usage: test-walk EGMD\n");
+        if (argc != 2 && !(argc == 3 && streq(argv[2], "--cycles"))) {
+                (void) fprintf(stderr, "Usage: test-walk EGMD [--cycles]\n");
                 return 2;
         }
         if (getpid() != 1) {
@@ -154,18 +165,22 @@ int main(int argc, char *argv[]) {
         w.random = w.seed;
         (void) fprintf(stderr, "EGM_TEST_SEED=%" PRIu64 "\n", w.seed);
         start(&w, argv[1]);
+        if (argc == 3) {
+                walk_cycles(&w, number_from("EGM_TEST_CYCLES", DEFAULT_CYCLES));
+                end(&w);
+                return 0;
+        }
+        walk_cases(&w);
         until = walk_now_usec() + number_from("EGM_TEST_SECONDS", DEFAULT_SECONDS) * USEC_PER_SEC;
         while (walk_now_usec() < until) {
                 w.step++;
                 step(&w);
         }
         finish(&w);
-        walk_stop_daemon(&w);
         for (size_t i = 0; i < ELEMENTSOF(ops); i++)
                 (void) fprintf(stderr, "%8" PRIu64 " %s\n", w.counts[i], ops[i].name);
         (void) fprintf(stderr, "%" PRIu64 " steps, %zu leases, %" PRIu64 " restarts\n", w.step,
                        w.n_ids, w.n_restarts);
-        keeper_free(w.keeper);
-        (void) unlink(w.config_path);
+        end(&w);
         return 0;
 }

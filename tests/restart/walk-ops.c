@@ -29,7 +29,7 @@ static void must_refuse(Walk *w, const char *path, const char *method, const cha
                         const char *name, const char *other) {
         sd_bus_error e = SD_BUS_ERROR_NULL;
         char *before, *after;
-        bool settled = w->settled;
+        bool settled = walk_is_calm(w);
         View v;
 
         walk_view_read(w, &v);
@@ -130,7 +130,7 @@ static int foreign_call(const char *path, const char *method, const char *types)
 
 void walk_op_foreign(Walk *w) {
         WalkLease *l = walk_lease_pick(w, false);
-        bool reopen = walk_chance(w, 2), settled = w->settled;
+        bool reopen = walk_chance(w, 2), settled = walk_is_calm(w);
         char *before, *after;
         int status;
         pid_t pid;
@@ -217,10 +217,20 @@ void walk_op_reopen(Walk *w) {
         walk_children_check(w);
 }
 
+void walk_bind(Walk *w, WalkLease *l, const WalkChild *c) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+
+        walk_note(w, "bind lease %" PRIu64 " to pid %i", l->id, (int) c->pid);
+        if (call(w, l->path, "Bind", "h", c->pidfd, &e, NULL) < 0)
+                walk_fail(w, "Bind: %s: %s", e.name, e.message);
+        if (!walk_lease_is_bound(l, c->pid))
+                l->bound[l->n_bound++] = c->pid;
+        walk_model_update(w);
+}
+
 void walk_op_bind(Walk *w) {
         WalkLease *l = walk_lease_pick(w, false);
         WalkChild *c = walk_child_pick(w);
-        sd_bus_error e = SD_BUS_ERROR_NULL;
 
         if (!l || !c)
                 return;
@@ -230,14 +240,8 @@ void walk_op_bind(Walk *w) {
                             NULL);
                 return;
         }
-        if (l->n_bound >= WALK_BOUND)
-                return;
-        walk_note(w, "bind lease %" PRIu64 " to pid %i", l->id, (int) c->pid);
-        if (call(w, l->path, "Bind", "h", c->pidfd, &e, NULL) < 0)
-                walk_fail(w, "Bind: %s: %s", e.name, e.message);
-        if (!walk_lease_is_bound(l, c->pid))
-                l->bound[l->n_bound++] = c->pid;
-        walk_model_update(w);
+        if (l->n_bound < WALK_BOUND)
+                walk_bind(w, l, c);
 }
 
 void walk_set_schedulable(Walk *w, size_t i, bool on) {

@@ -227,6 +227,15 @@ static void start_again(Walk *w, const WalkWitnesses *t) {
         walk_settle(w);
 }
 
+void walk_restart_plainly(Walk *w) {
+        const WalkWitnesses t = WALK_WITNESSES_COMPLETE;
+
+        walk_note(w, "SIGKILL, and started again");
+        kill_daemon(w);
+        walk_children_check(w);
+        start_again(w, &t);
+}
+
 void walk_op_restart(Walk *w) {
         WalkWitnesses t = WALK_WITNESSES_COMPLETE;
         bool careful = walk_chance(w, 2);

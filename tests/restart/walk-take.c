@@ -10,6 +10,8 @@
 
 /* Requests for leases, and what comes of them. */
 
+#define LONG_WAIT_USEC (3600 * USEC_PER_SEC)
+
 typedef struct Asked {
         unsigned region;
         uint64_t size;
@@ -57,6 +59,13 @@ static sd_bus_message *new_request(Walk *w, sd_bus *bus, const Asked *asked, siz
         for (size_t i = 0; i < 4; i++)
                 walk_check(w, sd_bus_message_close_container(m) >= 0);
         return m;
+}
+
+bool walk_is_calm(const Walk *w) {
+        for (size_t i = 0; i < WALK_WAITERS; i++)
+                if (w->waiters[i].bus && w->waiters[i].wait_usec < LONG_WAIT_USEC)
+                        return false;
+        return w->settled;
 }
 
 /* ---- granted ---- */
@@ -313,7 +322,7 @@ void walk_op_take(Walk *w) {
         View v;
         int r;
 
-        settled = w->settled;
+        settled = walk_is_calm(w);
         describe(w, "take", asked, n, persistent, holder);
         walk_view_read(w, &v);
         must = must_fit(w, &v, asked, n, &could);
@@ -353,6 +362,42 @@ void walk_op_take(Walk *w) {
         sd_bus_message_unref(reply);
 }
 
+WalkLease *walk_take(Walk *w, unsigned region, uint64_t size) {
+        const Asked asked = {.region = region, .size = size, .align = WALK_GRANULE};
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *m, *reply = NULL;
+        WalkLease *l = walk_lease_new(w);
+
+        (void) snprintf(l->label, sizeof(l->label), "w%u", l->serial);
+        m = new_request(w, w->bus, &asked, 1, l->label, false, -EBADF, 0);
+        if (sd_bus_call(w->bus, m, 0, &e, &reply) < 0)
+                walk_fail(w, "refused: %s: %s", e.name, e.message);
+        walk_granted(w, reply, l);
+        sd_bus_message_unref(m);
+        sd_bus_message_unref(reply);
+        return l;
+}
+
+void walk_cycle(Walk *w, unsigned region, bool release) {
+        const Asked asked = {.region = region, .size = WALK_GRANULE, .align = WALK_GRANULE};
+        sd_bus_message *m = new_request(w, w->bus, &asked, 1, "cycle", false, -EBADF,
+                                        60 * USEC_PER_SEC),
+                       *reply = NULL;
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        const char *path;
+
+        if (sd_bus_call(w->bus, m, 0, &e, &reply) < 0)
+                walk_fail(w, "refused: %s: %s", e.name, e.message);
+        walk_check(w, sd_bus_message_read(reply, "o", &path) > 0);
+        if (release && sd_bus_call_method(w->bus, EGM_BUS_NAME, path, EGM_LEASE_INTERFACE,
+                                          "Release", &e, NULL, "a{sv}", 0) < 0)
+                walk_fail(w, "Release: %s: %s", e.name, e.message);
+        /* And with the answer go the descriptors in it. */
+        sd_bus_message_unref(m);
+        sd_bus_message_unref(reply);
+        walk_pump(w, 0);
+}
+
 void walk_op_take_too_much(Walk *w) {
         const unsigned region = (unsigned) walk_random(w, 2);
         Asked asked[] = {{.region = 1 - region, .size = WALK_GRANULE, .align = WALK_GRANULE},
@@ -367,7 +412,7 @@ void walk_op_take_too_much(Walk *w) {
         if (sd_bus_call(w->bus, m, 0, &e, NULL) >= 0)
                 walk_fail(w, "granted more than there is");
         check_refusal(w, &e);
-        if (w->settled)
+        if (walk_is_calm(w))
                 check_unchanged(w, &v);
         walk_view_done(&v);
         sd_bus_message_unref(m);
@@ -459,11 +504,11 @@ void walk_op_wait(Walk *w) {
                         .whole = asked.whole,
                         .asked_usec = walk_now_usec(),
                         .wait_usec = walk_chance(w, 3) ? USEC_PER_MSEC * (50 + walk_random(w, 1000))
-                                                       : 600 * USEC_PER_SEC,
+                                                       : LONG_WAIT_USEC,
                         .order = w->next_order++,
         };
         (void) snprintf(q->label, sizeof(q->label), "q%u", q->serial);
-        describe(w, q->wait_usec < 10 * USEC_PER_SEC ? "wait a while for" : "wait for", &asked, 1,
+        describe(w, q->wait_usec < LONG_WAIT_USEC ? "wait a while for" : "wait for", &asked, 1,
                  false, false);
         m = new_request(w, q->bus, &asked, 1, q->label, false, -EBADF, q->wait_usec);
         walk_check(w, sd_bus_call_async(q->bus, NULL, m, on_answer, q, 3600 * USEC_PER_SEC) >= 0);

@@ -208,6 +208,7 @@ static void make_old(Walk *w, const char *name) {
         drop_member(text, "phase");
         drop_member(text, "start");
         drop_member(text, "schedulable");
+        drop_member(text, "delegate");
         write_file(w, name, text, strlen(text));
         free(text);
 }

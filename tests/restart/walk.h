@@ -323,10 +323,21 @@ void walk_check_always(Walk *w);
 /* Waits until the daemon is at rest, as the model says it must come to it. */
 void walk_settle(Walk *w);
 
+/* At rest, and nobody's wait is about to end either: nothing happens unless we do it. */
+bool walk_is_calm(const Walk *w);
+
 /* ---- what happens: walk-take.c, walk-ops.c, walk-wait.c, walk-restart.c ---- */
 
 /* A granted lease's fate: into the books, checked, its descriptors to a child. label: as in the request. */
 void walk_granted(Walk *w, sd_bus_message *reply, WalkLease *asked);
+/* One slice, which must be granted. */
+WalkLease *walk_take(Walk *w, unsigned region, uint64_t size);
+/* Takes the smallest there is and gives it back, by Release or by closing the lifetime. */
+void walk_cycle(Walk *w, unsigned region, bool release);
+void walk_bind(Walk *w, WalkLease *l, const WalkChild *c);
+void walk_restart_plainly(Walk *w);
+void walk_cases(Walk *w);
+void walk_cycles(Walk *w, uint64_t n);
 void walk_op_take(Walk *w);
 void walk_op_take_too_much(Walk *w);
 void walk_op_vanish(Walk *w);
