@@ -212,7 +212,7 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
         /* It may have been given back long ago, and wait for nothing but to be scrubbed. */
         if (!must_be && !streq(seen->state, "active"))
                 return true;
-        if (!streq(seen->state, walk_lease_is_lost(l) ? "lost" : "draining"))
+        if (!walk_lease_state_is(l, seen->state, "draining"))
                 NOT_YET("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label, seen->state);
         if (!names_a_blocker(w, seen, l))
                 NOT_YET("HeldUpBy of lease %" PRIu64 " (%s) names nobody who does", l->id,

@@ -265,6 +265,8 @@ void walk_child_end(Walk *w, WalkChild *c, bool by_kill) {
         struct pollfd pfd = {.fd = c->pidfd, .events = POLLIN};
         pid_t pid = c->pid;
 
+        assert(pid > 0);
+
         if (by_kill)
                 walk_check(w, kill(pid, SIGKILL) == 0);
         else

@@ -111,6 +111,15 @@ bool walk_lease_is_lost(const WalkLease *l) {
         return false;
 }
 
+bool walk_lease_state_is(const WalkLease *l, const char *state, const char *otherwise) {
+        bool surely = false;
+
+        for (size_t i = 0; i < l->n_slices; i++)
+                surely = surely || (l->slices[i].lost && !l->slices[i].perhaps_done);
+        return streq(state, walk_lease_is_lost(l) ? "lost" : otherwise) ||
+               (!surely && streq(state, otherwise));
+}
+
 /* Does it hold a lease of that memory: bound, with its lifetime descriptor, or mapping it? */
 bool walk_child_has_active_lease(const Walk *w, const WalkChild *c, const WalkSlice *s) {
         for (size_t i = 0; i < WALK_LEASES; i++) {
@@ -206,8 +215,10 @@ void walk_model_new_memory(Walk *w, unsigned region) {
                 WalkLease *l = w->leases + i;
 
                 for (size_t k = 0; k < l->n_slices && l->used; k++)
-                        if (l->slices[k].region == region)
+                        if (l->slices[k].region == region && !l->slices[k].lost) {
                                 l->slices[k].lost = true;
+                                l->slices[k].perhaps_done = l->slices[k].was_unblocked;
+                        }
         }
         walk_model_update(w);
 }

@@ -150,8 +150,9 @@ static WalkChild *receiver(Walk *w) {
                 if (c && n > 3 * WALK_ASKED)
                         return c;
         }
-        walk_child_end(w, w->children + walk_random(w, WALK_CHILDREN), false);
-        return walk_child_new(w);
+        if (walk_child_pick(w) && walk_chance(w, 2))
+                walk_child_end(w, walk_child_pick(w), false);
+        return walk_child_new(w) ?: receiver(w);
 }
 
 static void hand_over(Walk *w, WalkLease *l, int lifetime, const int *memory) {

@@ -87,7 +87,8 @@ typedef struct WalkSlice {
         uint64_t offset;
         uint64_t size;
         bool lost;
-        bool owned;         /* when last at rest: the books had it for the lease */
+        bool perhaps_done; /* when it was lost it may have been given back already: then it is not lost */
+        bool owned;        /* when last at rest: the books had it for the lease */
         bool was_unblocked; /* since the lease ended there was a moment when nobody could touch it */
 } WalkSlice;
 
@@ -246,6 +247,7 @@ WalkLease *walk_lease_pick(Walk *w, bool ended); /* NULL: none */
 void walk_lease_forget(Walk *w, WalkLease *l);
 bool walk_lease_is_kept(const Walk *w, const WalkLease *l);
 bool walk_lease_is_lost(const WalkLease *l);
+bool walk_lease_state_is(const WalkLease *l, const char *state, const char *otherwise);
 bool walk_lease_is_bound(const WalkLease *l, pid_t pid);
 unsigned walk_lease_bound_alive(const Walk *w, const WalkLease *l);
 /* Of the slice's region: so that having its descriptor says nothing. */
