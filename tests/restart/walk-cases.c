@@ -84,7 +84,25 @@ static void case_bound_over_restart(Walk *w) {
         drop_everybody(w);
 }
 
+/* Who only has the region's descriptor, and no lease any more, could map anything. */
+static void case_descriptor_over_restarts(Walk *w) {
+        WalkLease *l = walk_take(w, 0, 4 * WALK_GRANULE);
+        WalkChild *c = holder_of(w, l);
+
+        walk_note(w, "case: held up by a descriptor, over restarts");
+        for (size_t k = 0; k < WALK_SLOTS; k++)
+                if (c->slots[k].kind == WALK_SLOT_LIFETIME)
+                        walk_child_close(w, c, c->slots + k);
+                else if (c->slots[k].kind == WALK_SLOT_MAP)
+                        walk_child_unmap(w, c, c->slots + k, 0, 0);
+        walk_settle(w);
+        for (unsigned i = 0; i < 3; i++)
+                walk_restart_plainly(w);
+        drop_everybody(w);
+}
+
 void walk_cases(Walk *w) {
+        case_descriptor_over_restarts(w);
         case_held_up_over_restart(w);
         case_bound_over_restart(w);
 }

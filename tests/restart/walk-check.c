@@ -171,7 +171,7 @@ static bool is_held_back(Walk *w, const View *v, const WalkLease *l) {
                         const ViewExtent *x = r->extents + i;
                         const WalkLease *o = x->lease > 0 ? walk_lease_find_id(w, x->lease) : NULL;
 
-                        if (o && o->unclaimed &&
+                        if (o && o != l && o->unclaimed &&
                             walk_overlap(x->offset, x->size, l->slices[k].offset,
                                          l->slices[k].size))
                                 return true;
@@ -210,7 +210,7 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
                 return true;
         }
         /* It may have been given back long ago, and wait for nothing but to be scrubbed. */
-        if (!must_be && !streq(seen->state, "active"))
+        if (!must_be && (streq(seen->state, "draining") || is_held_back(w, v, l)))
                 return true;
         if (!walk_lease_state_is(l, seen->state, "draining"))
                 NOT_YET("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label, seen->state);
