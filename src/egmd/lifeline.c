@@ -61,11 +61,12 @@ static int on_hangup(sd_event_source *s, int fd, uint32_t revents, void *userdat
         return 0;
 }
 
-/* No events asked for: hang-up is always reported, and what a holder may write into the pipe is nothing to us. */
+/* No events asked for: hang-up is always reported, and what a holder may write into the pipe is nothing to us. By edge: of
+ * thousands that hang up at once each is then reported once, and not again with each that is dispatched. */
 static int lifeline_watch(Lifeline *l) {
         int r;
 
-        r = sd_event_add_io(l->event, &l->source, l->fd, 0, on_hangup, l);
+        r = sd_event_add_io(l->event, &l->source, l->fd, EPOLLET, on_hangup, l);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(l->source, "lifetime");
@@ -210,7 +211,8 @@ int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
         /* Not known where /proc hides it from us. */
         if (pidfd_get_start_time(pidfd, &b->start_time) < 0)
                 b->start_time = 0;
-        r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN, on_exit_of_bound, b);
+        r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN | EPOLLET, on_exit_of_bound,
+                            b);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(b->source, "bound-process");

@@ -318,8 +318,9 @@ static int quarantine(Region *r) {
                 return -ENOMEM;
         l->created_usec = manager_now_usec(m);
         l->unclaimed = l->hidden = l->released = true;
+        offset = size = 0;
         for (size_t i = 0; i < n; i++) {
-                (void) next_unclaimed(r, 0, &offset, &size);
+                (void) next_unclaimed(r, offset + size, &offset, &size);
                 k = lease_set_slice(l, i, r->name, r, offset, size);
                 if (k >= 0)
                         k = extent_map_adopt(r->map, offset, size, l->id);
