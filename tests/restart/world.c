@@ -243,11 +243,14 @@ void world_forget(World *w, Known *k) {
 static uint64_t bytes_known(World *w, const char *region) {
         uint64_t sum = 0;
 
-        for (size_t i = 0; i < w->n_known; i++)
-                for (size_t s = 0; s < w->known[i]->n_slices; s++)
-                        if ((w->known[i]->held || w->known[i]->parked) &&
-                            streq(w->known[i]->slices[s].at.region, region))
-                                sum += w->known[i]->slices[s].at.size;
+        for (size_t i = 0; i < w->n_known; i++) {
+                const Known *k = w->known[i];
+
+                for (size_t s = 0; s < k->n_slices; s++)
+                        if ((k->held || (k->parked && k->slices[s].mapped)) &&
+                            streq(k->slices[s].at.region, region))
+                                sum += k->slices[s].at.size;
+        }
         return sum;
 }
 
@@ -337,18 +340,27 @@ static void check_known(World *w, const Picture *p, const Known *k) {
         }
 }
 
-/* Where a process still maps what was given back, no other lease is. */
+static bool overlaps_mapped(const PictureLease *l, const Known *k) {
+        for (size_t i = 0; i < l->n_slices; i++)
+                for (size_t t = 0; t < k->n_slices; t++)
+                        if (k->slices[t].mapped && overlap(l->slices + i, &k->slices[t].at))
+                                return true;
+        return false;
+}
+
+/* Where a process still maps what was given back, no lease is. */
 static void check_parked(World *w, const Picture *p, const Known *k) {
-        for (size_t i = 0; i < p->n_leases; i++)
-                for (size_t s = 0; s < p->leases[i].n_slices; s++)
-                        for (size_t t = 0; t < k->n_slices; t++)
-                                world_expect(w,
-                                             streq(p->leases[i].path, k->path) ||
-                                                             !streq(p->leases[i].state, "active") ||
-                                                             !overlap(p->leases[i].slices + s,
-                                                                      &k->slices[t].at),
-                                             "%s has bytes that %s still maps", p->leases[i].label,
-                                             k->label);
+        for (size_t i = 0; i < p->n_leases; i++) {
+                const PictureLease *l = p->leases + i;
+
+                if (!streq(l->state, "active"))
+                        continue;
+                if (streq(l->path, k->path))
+                        world_expect(w, !k->ended, "%s was released, and is active", k->label);
+                else
+                        world_expect(w, !overlaps_mapped(l, k), "%s has bytes of %s, still mapped",
+                                     l->label, k->label);
+        }
 }
 
 void world_check(World *w) {

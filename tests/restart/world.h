@@ -10,7 +10,7 @@
 
 #define WORLD_GRANULE (64 * KIB)
 #define WORLD_REGION_SIZE (16 * WORLD_GRANULE)
-#define WORLD_SLICES_MAX 2U
+#define WORLD_SLICES_MAX 3U
 #define WORLD_KNOWN_MAX 8U
 
 /* A lease that the client knows of. */
@@ -18,13 +18,15 @@ typedef struct Known {
         char label[32];
         bool persistent;
         bool held;   /* the client was told that it has it, and did nothing to end it */
-        bool parked; /* ended, but a process still maps it: nobody else's */
+        bool ended;  /* the client was told that it has ended */
+        bool parked; /* a process still maps some of it: nobody else's */
         char path[64];
         int lifetime;
         struct {
                 PictureSlice at;
                 int fd;
                 unsigned char *map; /* NULL: let go of */
+                bool mapped;        /* by another process */
         } slices[WORLD_SLICES_MAX];
         size_t n_slices;
 } Known;
