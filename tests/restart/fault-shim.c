@@ -39,6 +39,8 @@
 #define WORKERS_ONLY (BIT(FAULT_FILES_WORKERS) | BIT(FAULT_MEMORY_WORKERS))
 
 static FaultPage *page;
+/* Inside of a library that does not bear it when memory runs out. */
+static _Thread_local bool in_parser;
 
 /* The next definition of the same name: libc's, or a sanitizer's. */
 #define REAL(name) \
@@ -91,6 +93,7 @@ static bool strike(unsigned classes, const char *name, bool *ret_die) {
                         continue;
                 (void) atomic_fetch_add(&page->hit, 1);
                 strncpy(page->call, name, sizeof(page->call) - 1);
+                page->in_parser = in_parser;
                 if (page->error != 0) {
                         errno = page->error;
                         return true;
@@ -388,6 +391,18 @@ ssize_t send(int fd, const void *buf, size_t size, int flags) {
 
 int pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*work)(void *), void *arg) {
         CALL(KILL | MEMORY, EAGAIN, pthread_create, ret, attr, work, arg);
+}
+
+/* json-c copies names without a look at whether that worked. */
+void *json_tokener_parse_ex(void *tokener, const char *text, int size);
+
+void *json_tokener_parse_ex(void *tokener, const char *text, int size) {
+        void *p;
+
+        in_parser = true;
+        p = REAL(json_tokener_parse_ex)(tokener, text, size);
+        in_parser = false;
+        return p;
 }
 
 #ifndef FAULT_NO_MALLOC

@@ -78,7 +78,10 @@ bool world_excuse(World *w) {
 /* Killed on purpose, or the daemon's own decision because of what went wrong; never a crash of its own making. */
 static void check_end(World *w, int status, bool excused) {
         if (WIFSIGNALED(status))
-                world_expect(w, WTERMSIG(status) == SIGKILL && w->plan.kind && !w->plan.kind->error,
+                world_expect(w,
+                             (WTERMSIG(status) == SIGKILL && w->plan.kind &&
+                              !w->plan.kind->error) ||
+                                             w->page->in_parser,
                              "the daemon died of %s", strsignal(WTERMSIG(status)));
         else
                 world_expect(w, WEXITSTATUS(status) == EXIT_SUCCESS || excused,
