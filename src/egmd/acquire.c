@@ -193,10 +193,10 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
         Lease *l = NULL;
         int r;
 
-        if (m->n_leases >= MANAGER_LEASES_MAX)
+        if (m->n_leases >= m->config->leases_max)
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
-                                     "%u leases are out; the limit is %u", m->n_leases,
-                                     MANAGER_LEASES_MAX);
+                                     "%u leases are out; the limit is %" PRIu64, m->n_leases,
+                                     m->config->leases_max);
         placed = calloc(q->n_slices, sizeof(*placed));
         if (!placed)
                 return -ENOMEM;
@@ -388,11 +388,11 @@ static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_do
 
         if (q->wait_usec == 0 || !worth_waiting(e->kind) || m->stopping || !satisfiable_later(m, q))
                 return -ENOENT;
-        if (m->n_waiters >= MANAGER_WAITING_MAX) {
+        if (m->n_waiters >= m->config->waiting_max) {
                 egm_error_done(e);
                 (void) egm_error_set(e, EGM_ERROR_LIMITS_EXCEEDED,
-                                     "%u requests wait already; the limit is %u", m->n_waiters,
-                                     MANAGER_WAITING_MAX);
+                                     "%u requests wait already; the limit is %" PRIu64,
+                                     m->n_waiters, m->config->waiting_max);
                 return -ENOENT;
         }
         r = enqueue(m, q, e, done, userdata, ret);

@@ -82,9 +82,9 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
                         {"Ended", 't', m->counters.ended},
                         {"ScrubbedBytes", 't', m->counters.scrubbed_bytes},
                         {"BadPages", 't', m->counters.bad_pages},
-                        {"LeasesMax", 'u', MANAGER_LEASES_MAX},
+                        {"LeasesMax", 'u', m->config->leases_max},
                         {"SlicesMax", 'u', EGM_SLICES_MAX},
-                        {"WaitingMax", 'u', MANAGER_WAITING_MAX},
+                        {"WaitingMax", 'u', m->config->waiting_max},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++)

@@ -27,6 +27,39 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
+static int set_scrub_cpus(Manager *m) {
+        const Config *c = m->config;
+
+        if (c->n_scrub_cpus == 0)
+                return 0;
+        m->scrub_cpus = CPU_ALLOC(CONFIG_CPU_MAX + 1);
+        if (!m->scrub_cpus)
+                return -ENOMEM;
+        CPU_ZERO_S(CPU_ALLOC_SIZE(CONFIG_CPU_MAX + 1), m->scrub_cpus);
+        for (size_t i = 0; i < c->n_scrub_cpus; i++)
+                CPU_SET_S(c->scrub_cpus[i], CPU_ALLOC_SIZE(CONFIG_CPU_MAX + 1), m->scrub_cpus);
+        return 0;
+}
+
+static int start_scrubber(Manager *m) {
+        const Config *c = m->config;
+        ScrubConfig scrub = {
+                        .threads = (unsigned) c->scrub_threads,
+                        .bandwidth = c->scrub_bandwidth == UINT64_MAX ? 0 : c->scrub_bandwidth,
+                        .verify = c->verify == CONFIG_VERIFY_WHOLE ? SCRUB_VERIFY_ALL
+                                                                   : SCRUB_VERIFY_SAMPLES,
+                        .topology = m->topology,
+                        .cpus_size = CPU_ALLOC_SIZE(CONFIG_CPU_MAX + 1),
+        };
+        int r;
+
+        r = set_scrub_cpus(m);
+        if (r < 0)
+                return r;
+        scrub.cpus = m->scrub_cpus;
+        return scrubber_new(m->event, &scrub, &m->scrubber);
+}
+
 int manager_new(sd_event *event, const Config *config, Manager **ret) {
         _cleanup_(manager_freep) Manager *m = NULL;
         int r;
@@ -44,7 +77,7 @@ int manager_new(sd_event *event, const Config *config, Manager **ret) {
         r = topology_new(&m->topology);
         if (r < 0)
                 return r;
-        r = scrubber_new(event, &(ScrubConfig){.topology = m->topology}, &m->scrubber);
+        r = start_scrubber(m);
         if (r < 0)
                 return r;
         r = drain_new(m, &m->drain);
@@ -106,6 +139,8 @@ Manager *manager_free(Manager *m) {
                 free(m->unsupported[i].address);
         free(m->unsupported);
         topology_free(m->topology);
+        if (m->scrub_cpus)
+                CPU_FREE(m->scrub_cpus);
         m->poll_source = sd_event_source_disable_unref(m->poll_source);
         state_free(m->state);
         sd_event_unref(m->event);

@@ -15,8 +15,6 @@
 
 /* The domain: regions, leases and what happens to them, on one event loop, without a bus. */
 
-#define MANAGER_LEASES_MAX 16384U
-#define MANAGER_WAITING_MAX 1024U
 #define MANAGER_REGIONS_MAX 64U
 #define LEASE_LABEL_MAX 128U
 
@@ -55,6 +53,7 @@ struct Manager {
         const Config *config; /* borrowed */
         Topology *topology;
         Scrubber *scrubber;
+        cpu_set_t *scrub_cpus; /* that it may use; NULL: its own choice */
         Discovery *discovery;
         Drain *drain;
         sd_event_source *poll_source;

@@ -124,4 +124,25 @@ done
 [ -z "$(find "/proc/$egmd_pid/fd" -lname '*memfd:egm*')" ] || die "regions were opened"
 check 5 '' 'observed only' lease --size=2M --wait=infinity
 
+kill "$egmd_pid"
+wait "$egmd_pid" || die "egmd left with status $?"
+
+# Limits, here and on the bus.
+printf '[Egmd]\nLeasesMax=2\nWaitingMax=0\nVerify=whole\n' >"$tmp/egmd.conf"
+rm -rf "$tmp/run"
+start_egmd "$egmd" --simulate="$tmp/sim.json" --config="$tmp/egmd.conf"
+eventually 60 settled || die "not settled: $(ctl)"
+grep -q 'verifying all' "$tmp/egmd.log" || die "Verify=whole is not heard"
+check 0 '"leases_max":2,' '' status --json=short
+check 0 '"waiting_max":0,' '' status --json=short
+one=$(acquire --size=2M) two=$(acquire --size=2M)
+check 5 '' '2 leases are out; the limit is 2' lease --size=2M
+ctl release "$one"
+one_left() { [ "$(ctl list-leases --no-legend | wc -l)" -eq 1 ]; }
+eventually 60 one_left || die "lease $one stays: $(ctl)"
+check 0 '' '' run --size=2M -- true
+eventually 60 one_left || die "the next one stays: $(ctl)"
+check 5 '' 'requests wait already; the limit is 0' lease --whole --region="$(slice_of "$two" | cut -d: -f1)" --wait=60
+ctl release "$two"
+
 count_checks

@@ -189,29 +189,11 @@ static void test_low_regions(void **state) {
         bed_done(&b);
 }
 
-static void test_poll_interval(void **state) {
-        uint64_t now, at;
-        Bed b;
-
-        bed_init(&b, "[Egmd]\nPollRetiredSec=3s\n");
-        assert_true(sd_event_now(b.event, CLOCK_MONOTONIC, &now) >= 0);
-        assert_int_equal(sd_event_source_get_time(b.manager->poll_source, &at), 0);
-        assert_true(at > now - USEC_PER_SEC && at <= now + 3 * USEC_PER_SEC);
-        /* And again after each. */
-        assert_int_equal(sd_event_source_set_time_relative(b.manager->poll_source, 0), 0);
-        assert_true(sd_event_run(b.event, USEC_PER_SEC) > 0);
-        assert_int_equal(sd_event_source_get_time(b.manager->poll_source, &at), 0);
-        assert_true(sd_event_now(b.event, CLOCK_MONOTONIC, &now) >= 0);
-        assert_true(at > now && at <= now + 3 * USEC_PER_SEC);
-        bed_done(&b);
-}
-
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_observe),
                         cmocka_unit_test(test_others_open),
                         cmocka_unit_test(test_low_regions),
-                        cmocka_unit_test(test_poll_interval),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
