@@ -4,7 +4,6 @@
 #include "lifeline.h"
 #include "log.h"
 #include "manager.h"
-#include "placement.h"
 #include "records.h"
 #include "state.h"
 
@@ -17,7 +16,7 @@ static void stored_name(const Region *r, char *ret, size_t size) {
 
 int record_lease(Manager *m, const Lease *l) {
         BoundRecord bound[LIFELINE_BOUND_MAX];
-        SliceRecord slices[EGM_SLICES_MAX];
+        SliceRecord slices[STATE_SLICES_MAX];
         LeaseRecord record;
 
         assert(m);

@@ -41,6 +41,11 @@ static int restore_lifeline(Manager *m, Lease *l, const LeaseRecord *record) {
                 _cleanup_close_ int holder_fd = -EBADF;
 
                 (void) log_warning_errno(r, "Lease %" PRIu64 ": its lifetime is gone: %m", l->id);
+                if (r == -EBADMSG) {
+                        r = state_put_lifetime_aside(m->state, l->id);
+                        if (r < 0)
+                                return r;
+                }
                 r = state_make_lifetime(m->state, l->id, &fd, &holder_fd);
         }
         if (r < 0)

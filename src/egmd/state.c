@@ -357,6 +357,16 @@ int state_open_lifetime(State *s, uint64_t id, int *ret_fd) {
         return 0;
 }
 
+int state_put_lifetime_aside(State *s, uint64_t id) {
+        char name[STATE_FILE_NAME_MAX], aside[STATE_FILE_NAME_MAX];
+
+        assert(s);
+
+        state_lease_file(name, id, ".fifo");
+        state_lease_file(aside, id, ".fifo.damaged");
+        return renameat(s->dir_fd, name, s->dir_fd, aside) < 0 ? -errno : 0;
+}
+
 static int id_compare(const void *a, const void *b) {
         uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
 

@@ -49,6 +49,8 @@ int state_forget_lease(State *s, uint64_t id);
 int state_make_lifetime(State *s, uint64_t id, int *ret_fd, int *ret_holder_fd);
 /* The read end again, after a restart: hung up when nobody has the other end. -ENOENT: it is gone; -EBADMSG: not a FIFO. */
 int state_open_lifetime(State *s, uint64_t id, int *ret_fd);
+/* What has a lifetime's name and is none becomes NAME.damaged. */
+int state_put_lifetime_aside(State *s, uint64_t id);
 /* Removes FIFOs of leases that are not among these (sorted). */
 int state_tidy_lifetimes(State *s, const uint64_t *ids, size_t n);
 /* The file system that the FIFOs are on: how /proc shows them. */
