@@ -211,8 +211,7 @@ int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
         /* Not known where /proc hides it from us. */
         if (pidfd_get_start_time(pidfd, &b->start_time) < 0)
                 b->start_time = 0;
-        r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN | EPOLLET, on_exit_of_bound,
-                            b);
+        r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN | EPOLLET, on_exit_of_bound, b);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(b->source, "bound-process");
