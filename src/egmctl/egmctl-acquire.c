@@ -41,6 +41,8 @@ static int new_request(const Options *o, const char *label, egm_request **ret) {
                 r = egm_request_set_persistent(request, o->persistent);
         if (r >= 0 && o->has_delegate)
                 r = egm_request_set_delegate(request, o->delegate);
+        if (r >= 0 && o->has_owner)
+                r = egm_request_set_owner(request, o->owner);
         if (r >= 0)
                 r = egm_request_set_wait(request, o->wait_usec);
         if (r >= 0)

@@ -62,6 +62,7 @@ static const char help_text[] =
                 "     --wait=SECONDS          Wait for memory for so long, or 'infinity'\n"
                 "     --persistent            lease: print it and exit; it ends by release only\n"
                 "     --delegate=USER         lease: let USER open the whole region by its path\n"
+                "     --owner=USER            lease: it is USER's, for root to give away\n"
                 "\n"
                 "%1$sOptions of run:%3$s\n"
                 "     --inject, --no-inject   Answer COMMAND's open of {0.path} with the memory "

@@ -30,6 +30,7 @@ enum {
         /* OPTIONS_PERSISTENT */
         ARG_PERSISTENT,
         ARG_DELEGATE,
+        ARG_OWNER,
         /* OPTIONS_PROPERTY */
         ARG_VALUE,
         /* OPTIONS_FORMAT, and ARG_GPU */
@@ -71,6 +72,7 @@ static const struct option long_options[] = {
                 {"kill-after", required_argument, NULL, ARG_KILL_AFTER},
                 {"persistent", no_argument, NULL, ARG_PERSISTENT},
                 {"delegate", required_argument, NULL, ARG_DELEGATE},
+                {"owner", required_argument, NULL, ARG_OWNER},
                 {"property", required_argument, NULL, 'p'},
                 {"value", no_argument, NULL, ARG_VALUE},
                 {"for", required_argument, NULL, ARG_FOR},
@@ -115,7 +117,7 @@ static unsigned option_groups(int c) {
                 return OPTIONS_ACQUIRE;
         if (c == ARG_KILL || c == ARG_KILL_AFTER)
                 return OPTIONS_RELEASE;
-        if (c == ARG_PERSISTENT || c == ARG_DELEGATE)
+        if (c >= ARG_PERSISTENT && c <= ARG_OWNER)
                 return OPTIONS_PERSISTENT;
         if (c == 'p' || c == ARG_VALUE)
                 return OPTIONS_PROPERTY;
@@ -139,20 +141,21 @@ static int set_json(Options *o, const char *value, EgmError *reterr) {
         return 0;
 }
 
-/* NULL, which stands for no value, is as long as it takes. */
-static int set_user(Options *o, const char *value, EgmError *reterr) {
+static int set_user(bool *ret_given, uid_t *ret, int c, const char *value, EgmError *reterr) {
         const struct passwd *user;
         uint64_t uid;
 
         user = getpwnam(value);
         if (!user && (parse_uint64(value, &uid) < 0 || uid >= UINT32_MAX))
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "--delegate=%s: neither a user's name nor a uid", value);
-        o->has_delegate = true;
-        o->delegate = user ? user->pw_uid : (uid_t) uid;
+                                     "--%s=%s: neither a user's name nor a uid", option_name(c),
+                                     value);
+        *ret_given = true;
+        *ret = user ? user->pw_uid : (uid_t) uid;
         return 0;
 }
 
+/* NULL, which stands for no value, is as long as it takes. */
 static int set_seconds(uint64_t *ret_usec, int c, const char *value, EgmError *reterr) {
         uint64_t seconds;
 
@@ -242,7 +245,9 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 o->persistent = true;
                 return 0;
         case ARG_DELEGATE:
-                return set_user(o, value, reterr);
+                return set_user(&o->has_delegate, &o->delegate, c, value, reterr);
+        case ARG_OWNER:
+                return set_user(&o->has_owner, &o->owner, c, value, reterr);
         case ARG_VALUE:
                 o->value = true;
                 return 0;

@@ -16,7 +16,7 @@ typedef enum JsonMode {
 /* Options that only some verbs have. */
 typedef enum OptionGroup {
         OPTIONS_ACQUIRE = 1 << 0,    /* --slice, --size, --label, --wait… */
-        OPTIONS_PERSISTENT = 1 << 1, /* --persistent */
+        OPTIONS_PERSISTENT = 1 << 1, /* --persistent, --delegate, --owner */
         OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
         OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
         OPTIONS_RELEASE = 1 << 4,    /* --kill, --kill-after, --wait */
@@ -38,6 +38,8 @@ typedef struct Options {
         bool persistent;
         bool has_delegate;
         uid_t delegate;
+        bool has_owner;
+        uid_t owner;
 
         bool kill;
         bool wait; /* given at all: with release it needs no value */

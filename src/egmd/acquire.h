@@ -23,7 +23,7 @@ typedef struct AcquireRequest {
         bool delegate; /* whole regions, by path, for delegate_uid to open */
         uid_t delegate_uid;
         uint64_t wait_usec;
-        uid_t uid;
+        uid_t uid; /* the lease's owner; (uid_t) -1 until it is known */
         pid_t pid;
         char *unit; /* of that process, or NULL */
 } AcquireRequest;

@@ -138,6 +138,23 @@ static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd
         }
 }
 
+/* Only root acts for others. */
+static int check_users(const AcquireRequest *q, const Peer *peer, sd_bus_error *reterr) {
+        if (peer->uid == 0)
+                return 0;
+        if (q->delegate && q->delegate_uid != peer->uid)
+                return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "Delegate: uid %u may have a region handed over to itself "
+                                         "only, and not to uid %u",
+                                         (unsigned) peer->uid, (unsigned) q->delegate_uid);
+        if (q->uid != (uid_t) -1 && q->uid != peer->uid)
+                return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "OwnerUid: uid %u may acquire leases for itself only, and "
+                                         "not for uid %u",
+                                         (unsigned) peer->uid, (unsigned) q->uid);
+        return 0;
+}
+
 int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         Bus *b = userdata;
@@ -160,16 +177,13 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 b->manager->counters.refused++;
                 return bus_refuse(reterr, r, &e);
         }
-        if (q.delegate && peer->uid != 0 && q.delegate_uid != peer->uid) {
-                r = sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
-                                      "Delegate: uid %u may have a region handed over to itself "
-                                      "only, and "
-                                      "not to uid %u",
-                                      (unsigned) peer->uid, (unsigned) q.delegate_uid);
+        r = check_users(&q, peer, reterr);
+        if (r < 0) {
                 acquire_request_done(&q);
                 return r;
         }
-        q.uid = peer->uid;
+        if (q.uid == (uid_t) -1)
+                q.uid = peer->uid;
         q.pid = peer->pid;
         if (peer->unit && free_and_strdup(&q.unit, peer->unit) < 0) {
                 acquire_request_done(&q);

@@ -62,8 +62,7 @@ static int read_index(sd_bus_message *m, void *target, const char *key, EgmError
         return r;
 }
 
-static int read_delegate(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
-        AcquireRequest *q = target;
+static int read_uid(sd_bus_message *m, const char *key, uid_t *ret, EgmError *reterr) {
         uint32_t uid;
         int r;
 
@@ -73,8 +72,19 @@ static int read_delegate(sd_bus_message *m, void *target, const char *key, EgmEr
         if (uid == UINT32_MAX)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "%s: no user has uid %u", key,
                                      uid);
-        q->delegate = true;
-        q->delegate_uid = uid;
+        *ret = uid;
+        return r;
+}
+
+static int read_owner(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
+        return read_uid(m, key, target, reterr);
+}
+
+static int read_delegate(sd_bus_message *m, void *target, const char *key, EgmError *reterr) {
+        AcquireRequest *q = target;
+        int r = read_uid(m, key, &q->delegate_uid, reterr);
+
+        q->delegate = r >= 0;
         return r;
 }
 
@@ -265,10 +275,11 @@ static const Option acquire_options[] = {
                 {"Holder", "h", read_fd, offsetof(AcquireRequest, holder)},
                 {"WaitUSec", "t", read_u64, offsetof(AcquireRequest, wait_usec)},
                 {"Delegate", "u", read_delegate, 0},
+                {"OwnerUid", "u", read_owner, offsetof(AcquireRequest, uid)},
 };
 
 int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr) {
-        AcquireRequest q = {.holder = -EBADF};
+        AcquireRequest q = {.holder = -EBADF, .uid = (uid_t) -1};
         int r;
 
         r = read_options(m, acquire_options, ELEMENTSOF(acquire_options), &q, reterr);

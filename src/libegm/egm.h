@@ -221,6 +221,8 @@ int egm_request_set_persistent(egm_request *r, int persistent);
 /* For who opens a region by its path: a single whole slice is handed over to this user, whose the node becomes; egmd closes the
  * region meanwhile. What egm_lease_get_fd() gives is a descriptor of the node alone (O_PATH). UINT32_MAX takes it back. */
 int egm_request_set_delegate(egm_request *r, uint32_t uid);
+/* The lease belongs to this user, and no longer to the caller: for root, who acquires for others. UINT32_MAX takes it back. */
+int egm_request_set_owner(egm_request *r, uint32_t uid);
 /* As egm_lease_bind(), at once. The pidfd is copied. -1 takes it back. */
 int egm_request_set_holder(egm_request *r, int pidfd);
 /* Queue the request for up to so long if it can be satisfied later. Default 0. */

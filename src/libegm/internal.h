@@ -89,6 +89,7 @@ struct egm_request {
         char *label;
         bool persistent;
         uint32_t delegate; /* UINT32_MAX: nobody */
+        uint32_t owner;    /* UINT32_MAX: who asks */
         int holder_fd;
         uint64_t wait_usec;
 };

@@ -19,6 +19,7 @@ _public_ int egm_request_new(egm_request **ret) {
         r->n_ref = 1;
         r->holder_fd = -EBADF;
         r->delegate = UINT32_MAX;
+        r->owner = UINT32_MAX;
         *ret = r;
         return 0;
 }
@@ -132,6 +133,13 @@ _public_ int egm_request_set_delegate(egm_request *r, uint32_t uid) {
         return 0;
 }
 
+_public_ int egm_request_set_owner(egm_request *r, uint32_t uid) {
+        if (!r)
+                return -EINVAL;
+        r->owner = uid;
+        return 0;
+}
+
 _public_ int egm_request_set_holder(egm_request *r, int pidfd) {
         int fd = -EBADF;
 
@@ -179,6 +187,7 @@ int request_copy(egm_request *r, egm_request **ret) {
         }
         t->persistent = r->persistent;
         t->delegate = r->delegate;
+        t->owner = r->owner;
         t->wait_usec = r->wait_usec;
         k = free_and_strdup(&t->label, r->label);
         if (k < 0)
@@ -256,6 +265,8 @@ int request_append(egm_request *q, sd_bus_message *m) {
                 r = sd_bus_message_append(m, "{sv}", "Lifetime", "s", "persistent");
         if (r >= 0 && q->delegate != UINT32_MAX)
                 r = sd_bus_message_append(m, "{sv}", "Delegate", "u", q->delegate);
+        if (r >= 0 && q->owner != UINT32_MAX)
+                r = sd_bus_message_append(m, "{sv}", "OwnerUid", "u", q->owner);
         if (r >= 0 && q->holder_fd >= 0)
                 r = sd_bus_message_append(m, "{sv}", "Holder", "h", q->holder_fd);
         if (r >= 0 && q->wait_usec > 0)

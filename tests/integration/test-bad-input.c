@@ -94,6 +94,8 @@ static void test_types(void **state) {
         SLICE_REFUSED("Align: u", INVALID, 1, "Align", "u", 65536);
         SLICE_REFUSED("Retired: bool", INVALID, 1, "Retired", "b", 1);
         OPTION_REFUSED("Label: bytes", INVALID, 1, "Label", "ay", 1, 'x');
+        OPTION_REFUSED("OwnerUid: string", INVALID, 1, "OwnerUid", "s", "root");
+        OPTION_REFUSED("OwnerUid: nobody's", INVALID, 1, "OwnerUid", "u", UINT32_MAX);
         OPTION_REFUSED("Lifetime: bool", INVALID, 1, "Lifetime", "b", 1);
         OPTION_REFUSED("Holder: pid", INVALID, 1, "Holder", "u", (uint32_t) getpid());
         OPTION_REFUSED("WaitUSec: u", INVALID, 1, "WaitUSec", "u", 1);
