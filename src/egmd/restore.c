@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <sys/stat.h>
+
 #include "fd-util.h"
 #include "lifeline.h"
 #include "log.h"
@@ -163,6 +165,48 @@ int restore_begin(Manager *m, const char *directory, Restore *ret) {
         return 0;
 }
 
+static bool has_unattached(const Manager *m, const char *region) {
+        Lease *l;
+
+        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
+                for (size_t i = 0; i < l->n_slices; i++) {
+                        const Slice *s = l->slices + i;
+
+                        if (!s->region && streq(s->region_name, region) &&
+                            (s->phase == SLICE_LEASED || s->phase == SLICE_DRAINING))
+                                return true;
+                }
+        return false;
+}
+
+/* Is the device the one it was, and only could not be read, or udev has not got to it? */
+static bool is_still_there(const Manager *m, const RegionRecord *record) {
+        const Region *r = manager_find_region(m, record->name);
+        char path[128];
+        struct stat st;
+
+        if (record->rdev == 0)
+                return false; /* simulated */
+        if (r)
+                return r->info->inode == record->inode && r->info->size < provider_granule();
+        (void) snprintf(path, sizeof(path), "/sys/class/egm/%s", record->name);
+        return stat(path, &st) >= 0 && st.st_ino == record->inode;
+}
+
+/* Leases are lost, and the descriptor closed, when a device is gone: not when it is not to be seen yet. */
+static int restore_check_gone(const Manager *m) {
+        const StateContent *c = &m->restore->content;
+
+        for (size_t i = 0; i < c->n_regions; i++)
+                if (is_still_there(m, c->regions + i) && has_unattached(m, c->regions[i].name))
+                        return log_error_errno(
+                                        -EAGAIN,
+                                        "%s: leased, and there, but not ready to be taken up: "
+                                        "rather not starting than losing its leases",
+                                        c->regions[i].name);
+        return 0;
+}
+
 static bool lose_slices(Lease *l) {
         bool hit = false;
 
@@ -181,12 +225,16 @@ static bool lose_slices(Lease *l) {
 int restore_end(Manager *m) {
         unsigned n = 0, n_lost = 0;
         Lease *l, *next;
+        int r;
 
         assert(m);
         assert(m->restore);
 
         if (m->restore->error < 0)
                 return m->restore->error;
+        r = restore_check_gone(m);
+        if (r < 0)
+                return r;
         for (l = RB_MIN(LeaseTree, &m->leases); l; l = next) {
                 next = RB_NEXT(LeaseTree, &m->leases, l);
                 if (l->unclaimed)
@@ -201,10 +249,10 @@ int restore_end(Manager *m) {
         }
         fd_store_finish(m->restore->store);
         for (size_t i = 0; i < m->n_regions; i++) {
-                Region *r = m->regions[i];
+                Region *region = m->regions[i];
 
-                if (r->state == REGION_READY)
-                        (void) record_region(r);
+                if (region->state == REGION_READY)
+                        (void) record_region(region);
         }
         m->restore = NULL;
         if (n > 0)
