@@ -239,6 +239,7 @@ int region_set_map(Region *r, Provider *p, const Ranges *retired) {
         extent_map_free(r->map);
         r->map = TAKE_PTR(map);
         ranges_done(&r->retired);
+        r->retired_unknown = false;
         r->n_tries = 0;
         RANGES_FOREACH (i, retired)
                 if (i->offset < size)

@@ -243,10 +243,11 @@ void region_placement(const Region *r, PlacementRegion *ret) {
                         .socket = r->info->socket,
                         .map = r->map,
                         .ready = r->state == REGION_READY && r->schedulable && !r->forbidden &&
-                                 !scrubbed_whole,
+                                 !r->retired_unknown && !scrubbed_whole,
                         .why = r->state != REGION_READY ? r->reason
                                : r->forbidden           ? r->forbidden
                                : scrubbed_whole         ? "being scrubbed as a whole"
+                               : r->retired_unknown     ? "its list of retired pages cannot be read"
                                                         : "switched off for maintenance",
                         .whole_only = region_whole_only(r),
         };
@@ -321,6 +322,10 @@ void region_poll_retired(Region *r) {
                 log_warning("%s: %s of retired pages at %#" PRIx64 "+%#" PRIx64 " are new", r->name,
                             FORMAT_SIZE(fresh), i->offset, end - i->offset);
                 tell_leases(r, i->offset, end - i->offset);
+        }
+        if (r->retired_unknown) {
+                r->retired_unknown = false;
+                manager_serve_waiters(r->manager);
         }
 }
 

@@ -42,6 +42,7 @@ struct Region {
         RegionState state;
         char *reason; /* words, while not ready */
         bool schedulable;
+        bool retired_unknown; /* its list could not be read since a restart: nothing of it is lent */
         bool simulated;
         uid_t node_owner; /* whose the node is when it is not handed over */
         RegionMode mode;

@@ -365,16 +365,19 @@ static int attach_delegated(Region *r, Provider *p) {
 
 static int attach(Region *r, Provider *p) {
         _cleanup_ranges_ Ranges retired = {};
+        bool unknown;
         int k;
 
         k = provider_retired(p, &retired);
-        if (k < 0)
-                /* It is read again before each grant; who has leases must not suffer from it. */
+        /* Who has leases must not suffer from it; nobody gets any before it can be read. */
+        unknown = k < 0;
+        if (unknown)
                 (void) log_error_errno(k, "%s: failed to read the list of retired pages: %m",
                                        r->name);
         k = region_set_open(r, p, &retired);
         if (k < 0)
                 return k;
+        r->retired_unknown = unknown;
         attach_leases(r);
         k = attach_returned(r);
         if (k < 0)

@@ -230,11 +230,50 @@ static void test_many_slices(void **state) {
         bed_done(&b);
 }
 
+/* ---- The list of retired pages cannot be read ---- */
+
+static int acquire_all(Bed *b, egm_lease **ret) {
+        egm_request *q;
+        int r;
+
+        assert_int_equal(egm_request_new(&q), 0);
+        assert_int_equal(egm_request_add_slice(q, 4 * MIB), 0);
+        /* The bytes have to come back first. */
+        assert_int_equal(egm_request_set_wait(q, 2 * USEC_PER_SEC), 0);
+        r = egm_acquire(b->connection, q, ret);
+        egm_request_unref(q);
+        return r;
+}
+
+static void test_no_list(void **state) {
+        egm_lease *l = NULL;
+        Bed b;
+
+        bed_init(&b);
+        kill_daemon(&b);
+        put(b.regions, "{\"regions\": [{\"name\": \"egm4\", \"size\": \"4M\","
+                       "\"faults\": {\"list\": \"fault\"}}]}");
+        start_daemon(&b);
+        /* Who has memory keeps it, and nobody gets any that may be bad. */
+        assert_true(is_active(&b));
+        b.lease = egm_lease_unref(b.lease);
+        wait_gone(&b);
+        assert_true(acquire_all(&b, &l) < 0);
+        assert_null(l);
+        kill_daemon(&b);
+        put(b.regions, "{\"regions\": [{\"name\": \"egm4\", \"size\": \"4M\"}]}");
+        start_daemon(&b);
+        assert_int_equal(acquire_all(&b, &l), 0);
+        egm_lease_unref(l);
+        bed_done(&b);
+}
+
 int main(int argc, char *argv[]) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_thread_has_number),
                         cmocka_unit_test(test_no_fifo),
                         cmocka_unit_test(test_many_slices),
+                        cmocka_unit_test(test_no_list),
         };
 
         assert_int_equal(argc, 2);
