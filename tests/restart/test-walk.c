@@ -72,8 +72,26 @@ static uint64_t number_from(const char *name, uint64_t fallback) {
         return s && parse_uint64(s, &v) >= 0 ? v : fallback;
 }
 
+/* Where everything is held up nothing is lent, and little can go wrong. */
+static void make_room(Walk *w) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                n += w->leases[i].used && (w->leases[i].ended || w->leases[i].persistent);
+        if (n <= 4 || !walk_chance(w, 3))
+                return;
+        walk_op_end(w);
+        for (size_t i = 0; i < WALK_LEASES; i++)
+                if (w->leases[i].used && w->leases[i].persistent && !w->leases[i].ended) {
+                        walk_release(w, w->leases + i);
+                        break;
+                }
+}
+
 static void step(Walk *w) {
         const Op *op = pick_op(w);
+
+        make_room(w);
 
         /* Where nothing is lent for long, or all to those who wait, nothing happens. */
         for (size_t i = 0; i < WALK_REGIONS; i++) {

@@ -51,17 +51,22 @@ static void must_refuse(Walk *w, const char *path, const char *method, const cha
         free(after);
 }
 
-void walk_op_release(Walk *w) {
-        WalkLease *l = walk_lease_pick(w, false);
+void walk_release(Walk *w, WalkLease *l) {
         sd_bus_error e = SD_BUS_ERROR_NULL;
 
-        if (!l)
-                return;
         walk_note(w, "release lease %" PRIu64, l->id);
         if (call(w, l->path, "Release", "a{sv}", -EBADF, &e, NULL) < 0)
                 walk_fail(w, "Release: %s: %s", e.name, e.message);
         l->released = true;
         walk_model_update(w);
+}
+
+void walk_op_release(Walk *w) {
+        WalkLease *l = walk_lease_pick(w, false);
+
+        if (!l)
+                return;
+        walk_release(w, l);
         if (walk_chance(w, 3))
                 must_refuse(w, l->path, "Release", "a{sv}", -EBADF, EGM_ERROR_PREFIX "Draining",
                             EGM_ERROR_PREFIX "NoSuchLease");

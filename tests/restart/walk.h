@@ -343,6 +343,7 @@ void walk_cycles(Walk *w, uint64_t n);
 void walk_op_take(Walk *w);
 void walk_op_take_too_much(Walk *w);
 void walk_op_vanish(Walk *w);
+void walk_release(Walk *w, WalkLease *l);
 void walk_op_release(Walk *w);
 void walk_op_release_again(Walk *w);
 void walk_op_foreign(Walk *w);
