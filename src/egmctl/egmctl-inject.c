@@ -109,7 +109,7 @@ int inject_new(const Options *o, egm_lease *lease, int n_args, char **args, egm_
         _cleanup_egm_(inject) egm_inject *inject = NULL;
         int r;
 
-        if (!inject_is_wanted(&o->inject, o->n_slices, n_args, args)) {
+        if (!inject_is_wanted(&o->inject, egm_lease_count_slices(lease), n_args, args)) {
                 *ret = NULL;
                 return STATUS_OK;
         }

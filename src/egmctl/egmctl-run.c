@@ -48,8 +48,8 @@ static void run_done(Run *run) {
 }
 
 /* Before anything is taken: are the placeholders ones that will have a value? */
-static int check_arguments(const Options *o, int n_args, char **args) {
-        const PlaceholderValues values = {.n_slices = o->n_slices};
+static int check_arguments(size_t n_slices, int n_args, char **args) {
+        const PlaceholderValues values = {.n_slices = n_slices};
 
         for (int i = 0; i < n_args; i++) {
                 _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
@@ -302,29 +302,58 @@ static char *default_label(const char *command) {
         return label;
 }
 
-int verb_run(const Options *o, int n_args, char **args) {
-        _cleanup_(run_done) Run run = {.o = o, .lifetime_fd = -EBADF};
+static int run_acquired(Run *run, int n_args, char **args) {
         _cleanup_free_ char *label = NULL;
         int r, status;
 
-        r = check_arguments(o, n_args, args);
+        r = check_arguments(run->o->n_slices, n_args, args);
         if (r != STATUS_OK)
                 return r;
         label = default_label(args[0]);
         if (!label)
                 return complain_oom();
-        r = connect_bus(o, &run.connection);
+        r = connect_bus(run->o, &run->connection);
         if (r != STATUS_OK)
                 return r;
-        r = acquire(o, run.connection, label, &run.lease);
+        r = acquire(run->o, run->connection, label, &run->lease);
         if (r != STATUS_OK)
                 return r;
-        status = inject_new(o, run.lease, n_args, args, &run.inject);
+        status = inject_new(run->o, run->lease, n_args, args, &run->inject);
         if (status == STATUS_OK)
-                status = run_command(&run, n_args, args);
+                status = run_command(run, n_args, args);
         else
-                (void) egm_lease_release(run.lease);
-        if (run.id)
-                release(&run);
+                (void) egm_lease_release(run->lease);
+        if (run->id)
+                release(run);
         return status;
+}
+
+/* On a lease that somebody else keeps: whatever comes of the command, it is not ours to release. */
+static int run_attached(Run *run, int n_args, char **args) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        size_t n_slices;
+        int r;
+
+        r = connect_bus(run->o, &run->connection);
+        if (r != STATUS_OK)
+                return r;
+        r = egm_reopen(run->connection, run->o->lease, &run->lease);
+        if (r < 0)
+                return complain_call(run->connection, r, "Failed to take lease %s", run->o->lease);
+        n_slices = egm_lease_count_slices(run->lease);
+        r = inject_option_check(&run->o->inject, n_slices, &e);
+        if (r < 0) {
+                complain("%s", e.message ?: "Bad option");
+                return STATUS_USAGE;
+        }
+        r = check_arguments(n_slices, n_args, args);
+        if (r == STATUS_OK)
+                r = inject_new(run->o, run->lease, n_args, args, &run->inject);
+        return r == STATUS_OK ? run_command(run, n_args, args) : r;
+}
+
+int verb_run(const Options *o, int n_args, char **args) {
+        _cleanup_(run_done) Run run = {.o = o, .lifetime_fd = -EBADF};
+
+        return o->lease ? run_attached(&run, n_args, args) : run_acquired(&run, n_args, args);
 }

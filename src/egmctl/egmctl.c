@@ -65,6 +65,8 @@ static const char help_text[] =
                 "     --owner=USER            lease: it is USER's, for root to give away\n"
                 "\n"
                 "%1$sOptions of run:%3$s\n"
+                "     --lease=ID              Run it with this lease, which stays, instead of a "
+                "new one\n"
                 "     --inject, --no-inject   Answer COMMAND's open of {0.path} with the memory "
                 "(default:\n"
                 "                             for VMMs, and if the path is used)\n"

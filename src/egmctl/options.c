@@ -46,6 +46,7 @@ enum {
         ARG_NO_INJECT,
         ARG_AS,
         ARG_SHIFT,
+        ARG_LEASE,
 };
 
 #define KILL_AFTER_DEFAULT_USEC (10 * USEC_PER_SEC)
@@ -86,6 +87,7 @@ static const struct option long_options[] = {
                 {"no-inject", no_argument, NULL, ARG_NO_INJECT},
                 {"as", required_argument, NULL, ARG_AS},
                 {"shift", required_argument, NULL, ARG_SHIFT},
+                {"lease", required_argument, NULL, ARG_LEASE},
                 {},
 };
 
@@ -251,6 +253,9 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
         case ARG_VALUE:
                 o->value = true;
                 return 0;
+        case ARG_LEASE:
+                o->lease = value;
+                return 0;
         default:
                 if (option_groups(c) == OPTIONS_INJECT)
                         return inject_option_set(&o->inject, option_name(c), value, reterr);
@@ -331,6 +336,21 @@ static int finish_slices(Options *o, EgmError *reterr) {
         return r;
 }
 
+/* What is to be acquired, or a lease that there is. */
+static int check_lease(const Options *o, EgmError *reterr) {
+        if (!o->lease)
+                return 0;
+        if (o->has_single || o->n_slices > 0)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--lease= takes a lease as it is: it excludes --slice=, "
+                                     "--size= and other options that say what to acquire");
+        if (o->label || o->wait)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "--lease= acquires nothing: it excludes --%s=",
+                                     o->label ? "label" : "wait");
+        return 0;
+}
+
 int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool stop, int *ret_n,
                        EgmError *reterr) {
         int r;
@@ -340,17 +360,19 @@ int options_parse_verb(Options *o, int argc, char **argv, unsigned groups, bool 
                 return r;
         if (groups & OPTIONS_FORMAT)
                 return format_option_check(&o->format, reterr);
-        r = finish_slices(o, reterr);
+        r = check_lease(o, reterr);
+        if (r >= 0)
+                r = finish_slices(o, reterr);
         if (r < 0)
                 return r;
         if (o->has_kill_after && !o->kill)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "--kill-after= goes with --kill");
-        if ((groups & OPTIONS_ACQUIRE) && o->n_slices == 0)
+        if ((groups & OPTIONS_ACQUIRE) && o->n_slices == 0 && !o->lease)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "Say how much: --size=, --whole or --slice=");
         if (groups & OPTIONS_INJECT) {
-                r = inject_option_check(&o->inject, o->n_slices, reterr);
+                r = inject_option_check(&o->inject, o->lease ? SIZE_MAX : o->n_slices, reterr);
                 if (r < 0)
                         return r;
         }

@@ -20,7 +20,7 @@ typedef enum OptionGroup {
         OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
         OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
         OPTIONS_RELEASE = 1 << 4,    /* --kill, --kill-after, --wait */
-        OPTIONS_INJECT = 1 << 5,     /* --inject, --as, --shift */
+        OPTIONS_INJECT = 1 << 5,     /* --inject, --as, --shift, --lease */
 } OptionGroup;
 
 typedef struct Options {
@@ -49,6 +49,8 @@ typedef struct Options {
         char **properties; /* borrowed */
         size_t n_properties;
         bool value;
+
+        const char *lease; /* run: this one, and none is acquired */
 
         FormatOption format;
         InjectOption inject;
