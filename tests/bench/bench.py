@@ -446,10 +446,10 @@ class Bench:
 
 
 def memory_for_us():
-    """Bytes that simulated regions may have, in GiB: not more than two thirds of what is there."""
+    """Bytes that simulated regions may have, in GiB: not more than half of what is there."""
     with open("/proc/meminfo") as f:
         kib = next(int(l.split()[1]) for l in f if l.startswith("MemAvailable:"))
-    return max((kib * 1024 * 2 // 3) // GIB, 1) * GIB
+    return max((kib * 1024 // 2) // GIB, 1) * GIB
 
 
 def n_processes():
