@@ -7,10 +7,12 @@ nobody=65534 group=60777 # "egm", to the daemon
 # Everything that somebody without rights has to read, and what it writes to, is here.
 chmod 711 "$tmp"
 
-# One region of 128M whose first 16M are a neighbour's, filled with 17s. $region_file, $neighbour.
+region_mib=128 guest_mib=32
+
+# One region of so much whose first 16M are a neighbour's, filled with 17s. $region_file, $neighbour.
 start_region() {
-        cat >"$tmp/sim.json" <<-'END'
-		{"regions": [{"name": "egm4", "size": "128M", "node": 0, "socket": 0, "gpus": ["0008:01:00.0"]}]}
+        cat >"$tmp/sim.json" <<-END
+		{"regions": [{"name": "egm4", "size": "${region_mib}M", "node": 0, "socket": 0, "gpus": ["0008:01:00.0"]}]}
 	END
         # The daemon finds its group in a file of ours, in a mount namespace of its own.
         { grep -v '^egm:' /etc/group || :; } >"$tmp/group"
@@ -39,19 +41,19 @@ ctl() { "$egmctl" --bus="$bus" "$@"; }
 bytes_are() { python3 "$here/bytes-are" "$region_file" "$@" || die "the region's memory is not as it must be"; }
 free_is() { [ "$(ctl show-region egm4 -p Free --value)" -eq "$1" ]; }
 settle() {
-        eventually 60 free_is $((112 * m)) || die "memory is missing: $(ctl)"
+        eventually 60 free_is $(((region_mib - 16) * m)) || die "memory is missing: $(ctl)"
         bytes_are 0+$((16 * m))=17 $((16 * m))+=0
 }
 
-# start_guest NAME KERNEL COMMAND...: a guest with 32M, started by COMMAND (no function: it becomes egmctl; the rest of its arguments
+# start_guest NAME KERNEL COMMAND...: a guest with guest_mib, started by COMMAND (no function: it becomes egmctl; the rest of its arguments
 # follow). Waits until it has filled its memory. Sets NAME_run (egmctl), NAME_pid (the VMM), NAME_offset.
 start_guest() {
         _name=$1 _kernel=$2
         shift 2
         rm -f "$tmp/console.$_name"
         mkfifo -m 666 "$tmp/console.$_name"
-        "$@" --size=32M --label="$_name" --wait=60 -- $wrapper "$qemu" $qemu_args -nodefaults -no-user-config -display none \
-                -accel tcg -M pc,memory-backend=m -m 32M -kernel "$_kernel" \
+        "$@" --size=${guest_mib}M --label="$_name" --wait=60 -- $wrapper "$qemu" $qemu_args -nodefaults -no-user-config -display none \
+                -accel tcg -M pc,memory-backend=m -m ${guest_mib}M -kernel "$_kernel" \
                 -object "memory-backend-file,id=m,share=on,size={0.size},mem-path=${mem_path:-{0.path\}}$qemu_offset" \
                 -chardev "file,id=c,path=$tmp/console.$_name" -device isa-debugcon,iobase=0xe9,chardev=c \
                 </dev/null 2>"$tmp/$_name.err" &
@@ -70,7 +72,7 @@ start_guest() {
 }
 
 # What guest $1 at $2 filled with $3: its RAM but for the first two MiB and the last two.
-filled() { echo "$(($2 + 2 * m))+$((28 * m))=$3"; }
+filled() { echo "$(($2 + 2 * m))+$(((guest_mib - 4) * m))=$3"; }
 
 # kill_guest RUN PID
 kill_guest() {
@@ -85,7 +87,7 @@ kill_guest() {
 whole_life() { # COMMAND...
         start_guest a "$guest_a" "$@"
         bytes_are 0+$((16 * m))=17 "$(filled a "$a_offset" 65)" \
-                $((16 * m))+$((a_offset - 16 * m))=0 $((a_offset + 32 * m))+=0
+                $((16 * m))+$((a_offset - 16 * m))=0 $((a_offset + guest_mib * m))+=0
         [ "$(maps_of "$a_pid")" = "$(printf '%08x' "$a_offset")" ] || die "mapped at $(maps_of "$a_pid")"
         kill_guest "$a_run" "$a_pid"
         settle

@@ -7,5 +7,5 @@ if qemu-system-x86_64 -object memory-backend-file,help 2>/dev/null | grep -q off
         echo "the installed QEMU has offset="
         exit 0
 fi
-qemu=$("$here/get-backport")
+qemu=$("$here/get-backport" qemu)
 exec sh "$here/test-qemu.sh" "$@" "$qemu"
