@@ -22,6 +22,8 @@ nothing_left() { [ "$(ctl list-leases --no-legend | wc -l)" -eq 1 ] && [ "$(prop
 settle() { eventually 60 nothing_left || die "something is left: $(ctl)"; }
 
 # The start of egm4 is somebody else's, and stays as it is: what follows is at 8M or behind. (64M - 8M - 64K are left.)
+all_clean() { [ "$(property egm4 Free)" -eq $((64 * 1048576 - 65536)) ]; }
+eventually 60 all_clean || die "not clean: $(ctl)"
 keep=$(ctl lease --size=8M --region=egm4 --persistent --wait=60 -p Id --value)
 [ "$(ctl show-lease "$keep" -p Slices --value)" = egm4:0:8388608 ] || die "not at the start"
 # egmctl has the simulated memory open as long as it lasts.

@@ -26,6 +26,7 @@ start_region() {
         _fd=$(ls -l "/proc/$egmd_pid/fd" | sed -n 's,.* \([0-9]*\) -> /memfd:egm4.*,\1,p' | head -1)
         region_file=/proc/$egmd_pid/fd/$_fd
         [ -n "$_fd" ] || die "no memory of egmd's found"
+        eventually 60 free_is $((region_mib * m)) || die "not clean: $(ctl)"
         mkfifo "$tmp/neighbour.in" "$tmp/neighbour.out"
         "$egmctl" --bus="$bus" run --size=16M --wait=60 --label=neighbour -- "$path_user" rw='{0.path}' map=0+16777216 fill=17 wait \
                 <"$tmp/neighbour.in" >"$tmp/neighbour.out" &

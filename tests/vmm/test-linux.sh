@@ -19,15 +19,23 @@ start_region
 "$here/make-initramfs" "$init" "$tmp/initramfs"
 
 mkfifo "$tmp/console"
+# cx16=off: what QEMU 7.2 translates CMPXCHG16B to spoils the flags now and then, with any memory, and Linux panics.
 "$egmctl" --bus="$bus" run --size=256M --label=linux --wait=60 -- "$qemu" -nodefaults -no-user-config -display none -accel tcg \
-        -M pc,memory-backend=m -cpu max -m 256M -kernel "$kernel" -initrd "$tmp/initramfs" \
-        -append 'console=ttyS0 quiet panic=-1 no_timer_check' -no-reboot \
+        -M pc,memory-backend=m -cpu max,cx16=off -m 256M -kernel "$kernel" -initrd "$tmp/initramfs" \
+        -append 'console=ttyS0 panic=-1 no_timer_check' -no-reboot \
         -object 'memory-backend-file,id=m,share=on,size={0.size},mem-path={0.path}' \
         -chardev "file,id=c,path=$tmp/console" -serial chardev:c </dev/null 2>"$tmp/linux.err" &
 run=$!
 pids="$pids $run"
-said=$(timeout 300 sed -n '/egm-guest:.*filled/{s/.*egm-guest: //p;q}' "$tmp/console" | tr -d '\r') || :
-[ -n "$said" ] || die "the guest said nothing: $(cat "$tmp/linux.err")"
+# All it says is kept, for when it is not what it should be.
+while read -r line; do
+        echo "$line" >>"$tmp/console.log"
+        case $line in
+        *egm-guest:*filled*) break ;;
+        esac
+done <"$tmp/console"
+said=$(sed -n 's/.*egm-guest: //p' "$tmp/console.log" | tr -d '\r')
+[ -n "$said" ] || die "the guest did not say that it is there: $(cat "$tmp/linux.err" "$tmp/console.log")"
 id=$(ctl list-leases --no-legend | awk '$2 == "linux" { print $1 }')
 pid=$(ctl show-lease "$id" -p HolderPid --value)
 pids="$pids $pid"
