@@ -268,6 +268,10 @@ static bool found_lease(Walk *w, const ViewLease *seen) {
 }
 
 static bool leases_are_settled(Walk *w, const View *v) {
+        /* First, for they say why others wait. */
+        for (size_t i = 0; i < v->n_leases; i++)
+                if (!walk_lease_find_id(w, v->leases[i].id) && !found_lease(w, v->leases + i))
+                        return false;
         for (size_t i = 0; i < WALK_LEASES; i++) {
                 WalkLease *l = w->leases + i;
                 const ViewLease *seen;
@@ -283,9 +287,6 @@ static bool leases_are_settled(Walk *w, const View *v) {
                 if (l->ended && !ended_lease_is_settled(w, v, l))
                         return false;
         }
-        for (size_t i = 0; i < v->n_leases; i++)
-                if (!walk_lease_find_id(w, v->leases[i].id) && !found_lease(w, v->leases + i))
-                        return false;
         if (v->lease_count != v->n_leases)
                 NOT_YET("LeaseCount is %" PRIu32 ", and there are %zu", v->lease_count,
                         v->n_leases);
