@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 1200
+# seconds: 2400
 # egmd restarts, in every way that it can, under tenants who look at every byte all the time: no
 # lease is lost, no byte changes, none is seen by the next tenant, and nobody notices.
 . "$LIB"
