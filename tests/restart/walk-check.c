@@ -162,7 +162,8 @@ static bool names_a_blocker(const Walk *w, const ViewLease *seen, const WalkLeas
         return false;
 }
 
-/* After a restart the bytes that a lease had given back are nobody's, and others may hold them up. */
+/* After a restart the bytes that a lease had given back are nobody's, and others may hold them up: who touches what nobody
+ * claims, or who has another part of a region that is scrubbed as a whole. */
 static bool is_held_back(Walk *w, const View *v, const WalkLease *l) {
         for (size_t k = 0; k < l->n_slices; k++) {
                 const ViewRegion *r = v->regions + l->slices[k].region;
@@ -171,6 +172,10 @@ static bool is_held_back(Walk *w, const View *v, const WalkLease *l) {
                         const ViewExtent *x = r->extents + i;
                         const WalkLease *o = x->lease > 0 ? walk_lease_find_id(w, x->lease) : NULL;
 
+                        if (o && o != l &&
+                            (walk_regions[l->slices[k].region].whole_only ||
+                             w->regions[l->slices[k].region].spoiled))
+                                return true;
                         if (o && o != l && o->unclaimed &&
                             walk_overlap(x->offset, x->size, l->slices[k].offset,
                                          l->slices[k].size))
