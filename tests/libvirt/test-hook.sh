@@ -52,7 +52,9 @@ hook 1 'no-such-region' red prepare begin "$(xml $uuid_a "$(lease_xml 'owner="no
 
 # ---- Bad metadata: nothing is acquired ----
 
-before=$(n_leases)
+only_blue() { [ "$(n_leases)" -eq 2 ]; } # and who keeps the start of egm4
+eventually 60 only_blue || die "the leases of red stay: $("$egmctl")"
+before=2
 good='<egm:slice size="2M"/>'
 bad() { hook 1 "egmd: domain red: metadata: $1" red prepare begin "$(xml $uuid_a "$2")"; }
 while IFS='|' read -r why attributes slices; do
