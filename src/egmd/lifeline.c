@@ -8,6 +8,10 @@
 #include "lifeline.h"
 #include "pidfd.h"
 
+/* Before everything else: who is judged by the leases that it has must not have one that has ended already, as happens to a start
+ * that finds many ends at once. */
+#define LIFELINE_PRIORITY SD_EVENT_PRIORITY_IMPORTANT
+
 typedef struct Bound {
         Lifeline *lifeline;
         sd_event_source *source;
@@ -70,6 +74,7 @@ static int lifeline_watch(Lifeline *l) {
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(l->source, "lifetime");
+        (void) sd_event_source_set_priority(l->source, LIFELINE_PRIORITY);
         l->closed = false;
         return 0;
 }
@@ -215,6 +220,7 @@ int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(b->source, "bound-process");
+        (void) sd_event_source_set_priority(b->source, LIFELINE_PRIORITY);
         l->bound[l->n_bound++] = TAKE_PTR(b);
         return 1;
 }

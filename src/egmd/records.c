@@ -92,7 +92,10 @@ int record_region(Region *r) {
         stored_name(r, name, sizeof(name));
         stored = fd_store_put(name, r->provider->fd);
         if (stored < 0)
-                (void) log_error_errno(stored, "%s: failed to store its descriptor: %m", r->name);
+                (void) log_error_errno(stored,
+                                       "%s: failed to store its descriptor, trying again later: %m",
+                                       r->name);
+        r->unstored = stored < 0;
         return written;
 }
 

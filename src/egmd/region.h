@@ -47,7 +47,8 @@ struct Region {
         uid_t node_owner; /* whose the node is when it is not handed over */
         RegionMode mode;
         const char *forbidden; /* static words: why its mode forbids to lend anything new; NULL: it does not */
-        bool no_open; /* its name says that opening may wipe host memory */
+        bool unstored; /* the service manager could not be given its descriptor: to be tried again */
+        bool no_open;  /* its name says that opening may wipe host memory */
 
         struct RegionOpening *opening; /* the worker's, while one runs */
         struct RegionOpening *
