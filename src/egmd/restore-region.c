@@ -128,10 +128,11 @@ static bool is_party(const Region *r, const Holder *h, bool offsets) {
         return false;
 }
 
-static int take_from(Region *r, Provider *p, const Holder *h, bool offsets) {
-        _cleanup_close_ int pidfd = -EBADF;
+static int take_from(Region *r, Provider *p, const Holder *h, const RegionRecord *record,
+                     bool offsets) {
+        _cleanup_close_ int pidfd = -EBADF, fd = -EBADF;
         uint64_t start_time;
-        int fd, k;
+        int k;
 
         k = pidfd_new(h->pid, &pidfd);
         if (k >= 0)
@@ -140,8 +141,11 @@ static int take_from(Region *r, Provider *p, const Holder *h, bool offsets) {
                 k = -ESRCH;
         if (k >= 0)
                 k = pidfd_take_fd(pidfd, h->fd, &fd);
+        /* One of the device that had this number before, say. */
+        if (k >= 0 && record && !same_file(fd, record))
+                k = -ESTALE;
         if (k >= 0)
-                k = provider_adopt(p, fd, offsets);
+                k = provider_adopt(p, TAKE_FD(fd), offsets);
         if (k < 0)
                 return log_warning_errno(
                                 k, "%s: pid %i (%s) has its descriptor, but it cannot be had: %m",
@@ -176,17 +180,24 @@ static bool take_from_holders(Region *r, Provider *p, const RegionRecord *record
         } else
                 return false;
         k = holders_scan(&scan, &list);
-        if (k == -EAGAIN)
-                /* They come and go too fast to be looked at: not the moment to give leases up. */
-                r->manager->restore->error = k;
         if (k < 0) {
+                /* Not the moment to give leases up. */
+                r->manager->restore->error = k;
                 (void) log_error_errno(k, "%s: failed to find out who has it: %m", r->name);
                 return false;
         }
-        for (size_t i = 0; i < list.n; i++)
-                if (list.items[i].has_fd && is_party(r, list.items + i, offsets) &&
-                    take_from(r, p, list.items + i, offsets) >= 0)
+        for (size_t i = 0; i < list.n; i++) {
+                if (!list.items[i].has_fd || !is_party(r, list.items + i, offsets))
+                        continue;
+                k = take_from(r, p, list.items + i, record, offsets);
+                if (k >= 0)
                         return true;
+                if (k == -EMFILE || k == -ENFILE || k == -ENOMEM) {
+                        r->manager->restore->error =
+                                        k; /* nor is it when this fails for want of something */
+                        return false;
+                }
+        }
         return false;
 }
 
