@@ -272,24 +272,32 @@ static bool found_lease(Walk *w, const ViewLease *seen) {
         return true;
 }
 
+/* The daemon knows whether it heard of a release that it did not live to answer. */
+static void settle_releases(Walk *w, const View *v) {
+        for (size_t i = 0; i < WALK_LEASES; i++) {
+                WalkLease *l = w->leases + i;
+                const ViewLease *seen = l->used ? walk_view_lease(v, l->id) : NULL;
+
+                if (!l->used || l->id == 0 || !l->release_unsure)
+                        continue;
+                l->release_unsure = false;
+                if (!l->released)
+                        l->released = !seen ||
+                                      (!streq(seen->state, "active") && !walk_lease_is_lost(l));
+                walk_model_update(w);
+        }
+}
+
 static bool leases_are_settled(Walk *w, const View *v) {
-        /* First, for they say why others wait. */
+        settle_releases(w, v);
+        /* Before the others, for these may be what they wait for. */
         for (size_t i = 0; i < v->n_leases; i++)
                 if (!walk_lease_find_id(w, v->leases[i].id) && !found_lease(w, v->leases + i))
                         return false;
         for (size_t i = 0; i < WALK_LEASES; i++) {
                 WalkLease *l = w->leases + i;
-                const ViewLease *seen;
 
-                if (!l->used || l->id == 0)
-                        continue;
-                seen = walk_view_lease(v, l->id);
-                if (l->release_unsure && !l->released) {
-                        l->release_unsure = false;
-                        l->released = !seen || !streq(seen->state, "active");
-                        walk_model_update(w);
-                }
-                if (l->ended && !ended_lease_is_settled(w, v, l))
+                if (l->used && l->id > 0 && l->ended && !ended_lease_is_settled(w, v, l))
                         return false;
         }
         if (v->lease_count != v->n_leases)
