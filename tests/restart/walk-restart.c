@@ -103,8 +103,13 @@ static void kill_in_the_middle(Walk *w) {
                 for (size_t i = 0; i < n; i++)
                         all = walk_in_flight_poll(w, f + i) && all;
         }
+        /* A release may have been done before anybody had what the others were granted. */
         for (size_t i = 0; i < n; i++)
-                walk_in_flight_end(w, f + i);
+                if (f[i].released > 0)
+                        walk_in_flight_end(w, f + i);
+        for (size_t i = 0; i < n; i++)
+                if (f[i].bus)
+                        walk_in_flight_end(w, f + i);
 }
 
 static void kill_while_starting(Walk *w) {
