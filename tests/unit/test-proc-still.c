@@ -284,8 +284,12 @@ static void test_gone(void **state) {
         for (size_t i = 0; i < 3; i++)
                 child_end(c + i);
         remember_asleep(s, c[4].pid, 1);
-        assert_true(proc_still_meet(s, c[3].pid, ino_of(c[3].pid)));
-        proc_still_sweep(s);
+        /* Who is gone may be found out when the next one is compared with him, and is forgotten with the round at the latest. */
+        for (size_t round = 0; round < 2; round++) {
+                assert_true(proc_still_meet(s, c[3].pid, ino_of(c[3].pid)));
+                assert_true(proc_still_meet(s, c[4].pid, ino_of(c[4].pid)));
+                proc_still_sweep(s);
+        }
         assert_int_equal(proc_still_count(s), 2);
         child_end(c + 3);
         child_end(c + 4);
