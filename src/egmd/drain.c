@@ -239,6 +239,40 @@ static bool settle_full(Drain *d, const DrainScan *scan) {
         return held;
 }
 
+static bool holds_up_lease(const DrainScan *scan, size_t k, const Lease *l) {
+        for (size_t i = 0; i < l->n_slices; i++)
+                if (l->slices[i].phase == SLICE_DRAINING && holds_up(scan, k, l->slices + i))
+                        return true;
+        return false;
+}
+
+static bool is_named(const Lease *l, const Holder *h) {
+        for (size_t i = 0; i < l->n_blockers; i++)
+                if (l->blockers[i].pid == h->pid && l->blockers[i].start_time == h->start_time)
+                        return true;
+        return false;
+}
+
+/* Who holds one lease up may have let go of another: nobody shall be asked to leave, or be ended, for what he no longer has. */
+static bool names_are_right(const DrainScan *scan, const Lease *l) {
+        size_t n = 0;
+
+        for (size_t k = 0; k < scan->found.n; k++) {
+                const Holder *h = scan->found.items + k;
+                bool again = false;
+
+                if (!holds_up_lease(scan, k, l))
+                        continue;
+                if (!is_named(l, h))
+                        return false;
+                /* One process has an entry for each device. */
+                for (size_t i = 0; i < k && !again; i++)
+                        again = scan->found.items[i].pid == h->pid && holds_up_lease(scan, i, l);
+                n += !again;
+        }
+        return n == l->n_blockers;
+}
+
 /* After a look at the blockers alone: they still hold up all that drains, or a full scan is due. It is as well when only one
  * of them let go: who is named must be there. Who merely has the pid of one is for the full scan to find. */
 static bool settle_partial(Drain *d, const DrainScan *scan) {
@@ -258,7 +292,7 @@ static bool settle_partial(Drain *d, const DrainScan *scan) {
                                         continue;
                                 held = b->still = true;
                         }
-                        if (!held)
+                        if (!held || !names_are_right(scan, s->lease))
                                 d->again = true;
                 }
         }
