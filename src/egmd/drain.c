@@ -334,10 +334,34 @@ static void scan_done(int error, void *userdata) {
                 recheck_later(d);
 }
 
+/* 1: in some of them something drains. All are listed: what is looked for is the same from scan to scan then, and who had
+ * none of it before need not be looked at again. */
+static int list_devices(const Manager *m, DrainScan *s) {
+        bool wanted = false;
+
+        s->devices = calloc(m->n_regions + 1, sizeof(*s->devices));
+        s->regions = calloc(m->n_regions + 1, sizeof(*s->regions));
+        if (!s->devices || !s->regions)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n_regions; i++) {
+                const Provider *p = m->regions[i]->provider;
+
+                if (!p || p->fd < 0)
+                        continue;
+                wanted = wanted || !TAILQ_EMPTY(&m->regions[i]->draining);
+                s->regions[s->n] = m->regions[i];
+                s->devices[s->n++] = (HolderDevice){.rdev = p->rdev,
+                                                    .dev = p->dev,
+                                                    .ino = p->ino,
+                                                    .size = p->size,
+                                                    .offsets = p->offsets};
+        }
+        return wanted;
+}
+
 static int drain_scan_start(Drain *d, bool only_blockers) {
         _cleanup_(drain_scan_freep) DrainScan *s = NULL;
         Manager *m = d->manager;
-        bool wanted = false;
         int r;
 
         if (d->scan) {
@@ -353,27 +377,9 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                         .ignore_inaccessible = m->ignore_inaccessible,
                         .pipe_dev = m->state ? state_dev(m->state) : 0,
         };
-        s->devices = calloc(m->n_regions + 1, sizeof(*s->devices));
-        s->regions = calloc(m->n_regions + 1, sizeof(*s->regions));
-        if (!s->devices || !s->regions)
-                return -ENOMEM;
-        for (size_t i = 0; i < m->n_regions; i++) {
-                const Provider *p = m->regions[i]->provider;
-
-                if (!p || p->fd < 0)
-                        continue;
-                wanted = wanted || !TAILQ_EMPTY(&m->regions[i]->draining);
-                /* Those where nothing drains as well: what is looked for is the same from scan to scan then, and who
-                 * had none of it before need not be looked at again. */
-                s->regions[s->n] = m->regions[i];
-                s->devices[s->n++] = (HolderDevice){.rdev = p->rdev,
-                                                    .dev = p->dev,
-                                                    .ino = p->ino,
-                                                    .size = p->size,
-                                                    .offsets = p->offsets};
-        }
-        if (!wanted)
-                return 0;
+        r = list_devices(m, s);
+        if (r <= 0)
+                return r;
         if (!d->still) {
                 r = proc_still_new(&d->still);
                 if (r < 0)
