@@ -110,4 +110,18 @@ for how in 'map=0' 'map={0.offset}'; do
         [ "$(look "$offset")" = 0 ] || die "$how: not zeroed"
 done
 
+# A program that would become somebody else cannot, under a filter: said, not tried. Only root can try that for another.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+        chmod 711 "$tmp"
+        cp "$user" "$tmp/suid"
+        chmod 4755 "$tmp/suid"
+        id=$(ctl lease --size=4M --persistent --owner=65534 --wait=60 -p Id --value)
+        _got=0
+        setpriv --reuid=65534 --regid=65534 --clear-groups "$egmctl" --bus="$bus" run --lease="$id" --inject -- "$tmp/suid" \
+                rw='{0.path}' >"$tmp/said" 2>&1 || _got=$?
+        [ $_got -ne 0 ] && grep -q "set-user-ID" "$tmp/said" || die "set-user-ID: $_got, $(cat "$tmp/said")"
+        ctl release "$id"
+        settle
+fi
+
 count_checks
