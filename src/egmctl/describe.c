@@ -5,7 +5,7 @@
 
 #include "describe.h"
 #include "size.h"
-#include "text-table.h"
+#include "text.h"
 
 void property_list_done(PropertyList *l) {
         for (size_t i = 0; i < l->n; i++)
@@ -26,7 +26,7 @@ static int add_text(PropertyList *l, const char *name, char *value) {
                 return -ENOMEM;
         }
         l->items = t;
-        make_printable(value);
+        text_make_printable(value);
         l->items[l->n++] = (PropertyText){name, value};
         return 0;
 }

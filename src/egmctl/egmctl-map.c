@@ -6,7 +6,7 @@
 #include "egmctl.h"
 #include "map-picture.h"
 #include "size.h"
-#include "text-table.h"
+#include "text.h"
 
 #define WIDTH_MIN 20U
 #define WIDTH_MAX 1000U
@@ -139,7 +139,7 @@ static int print_legend(egm_snapshot *s) {
                         continue;
                 if (!label || slices_to_text(l, &slices) < 0)
                         return -ENOMEM;
-                make_printable(label);
+                text_make_printable(label);
                 printf("%c lease %s%s%s: %s\n", map_lease_mark(i), egm_lease_info_get_id(l),
                        *label ? " " : "", label, slices);
         }

@@ -8,7 +8,7 @@
 #include "egmctl.h"
 #include "fd-util.h"
 #include "process.h"
-#include "text-table.h"
+#include "text.h"
 
 /* release: alone it tells the daemon and leaves. With --wait it stays until the leases are gone; with --kill it ends who
  * holds them up, which only those who may signal these processes can do: the daemon never kills anybody. */
@@ -65,7 +65,7 @@ static void report(egm_lease_info *l, const char *what, uint32_t pid, const char
         if (asprintf(&line, "Lease %s: %s pid %" PRIu32 " (%s%s%s)", egm_lease_info_get_id(l), what,
                      pid, command, *unit ? ", " : "", unit) < 0)
                 return;
-        make_printable(line);
+        text_make_printable(line);
         puts(line);
         (void) fflush(stdout);
 }

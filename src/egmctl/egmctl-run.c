@@ -10,7 +10,7 @@
 #include "fd-util.h"
 #include "placeholder.h"
 #include "spawn.h"
-#include "text-table.h"
+#include "text.h"
 
 /* The lease with what the command gets of it. */
 typedef struct Run {
@@ -298,7 +298,7 @@ static char *default_label(const char *command) {
         char *label = strndup(slash ? slash + 1 : command, 64);
 
         if (label)
-                make_printable(label);
+                text_make_printable(label);
         return label;
 }
 

@@ -9,6 +9,7 @@
 #include "list.h"
 #include "size.h"
 #include "text-table.h"
+#include "text.h"
 
 /* What to print in front of a part but the first. */
 static void begin_part(bool *any) {
@@ -95,7 +96,7 @@ static int print_note(bool *any, bool *first, const char *format, ...) {
         va_end(ap);
         if (k < 0)
                 return -ENOMEM;
-        make_printable(note);
+        text_make_printable(note);
         if (*first)
                 begin_part(any);
         *first = false;
@@ -169,7 +170,7 @@ static void print_line(const char *name, const char *format, ...) {
         va_end(ap);
         if (k < 0)
                 return;
-        make_printable(value);
+        text_make_printable(value);
         printf("%12s%c %s\n", name, *name ? ':' : ' ', value);
 }
 

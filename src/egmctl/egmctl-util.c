@@ -3,14 +3,14 @@
 #include <stdarg.h>
 
 #include "egmctl.h"
-#include "text-table.h"
+#include "text.h"
 
 static void complain_text(const char *what, const char *why) {
         _cleanup_free_ char *line = NULL;
 
         if (asprintf(&line, "%s%s%s", what, why ? ": " : "", why ?: "") < 0)
                 return;
-        make_printable(line);
+        text_make_printable(line);
         fprintf(stderr, "egmctl: %s\n", line);
 }
 

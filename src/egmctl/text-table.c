@@ -3,6 +3,7 @@
 #include <stdarg.h>
 
 #include "text-table.h"
+#include "text.h"
 
 #define COLUMNS_MAX 16
 
@@ -35,39 +36,6 @@ TextTable *text_table_free(TextTable *t) {
         return mfree(t);
 }
 
-/* Length of the valid UTF-8 sequence at s for one character, 0 if there is none. Overlong forms, surrogates and the C1
- * control characters are none either. */
-static size_t utf8_length(const unsigned char *s) {
-        uint32_t c;
-        size_t n;
-
-        if (s[0] < 0x80)
-                return s[0] >= ' ' && s[0] != 0x7f;
-        n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-        if (s[0] < 0xc2 || s[0] > 0xf4)
-                return 0;
-        c = s[0] & (0x7fU >> n);
-        for (size_t i = 1; i < n; i++) {
-                if ((s[i] & 0xc0) != 0x80)
-                        return 0;
-                c = c << 6 | (s[i] & 0x3f);
-        }
-        if (c < 0xa0 || (n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff ||
-            (c >= 0xd800 && c <= 0xdfff))
-                return 0;
-        return n;
-}
-
-void make_printable(char *s) {
-        while (*s) {
-                size_t n = utf8_length((const unsigned char *) s);
-
-                if (n == 0)
-                        *s = '?';
-                s += MAX(n, (size_t) 1);
-        }
-}
-
 size_t text_width(const char *s) {
         size_t n = 0;
 
@@ -87,7 +55,7 @@ int text_table_add(TextTable *t, const char *format, ...) {
         va_end(ap);
         if (k < 0)
                 return -ENOMEM;
-        make_printable(cell);
+        text_make_printable(cell);
         cells = reallocarray(t->cells, t->n_cells + 1, sizeof(*cells));
         if (!cells) {
                 free(cell);

@@ -23,7 +23,5 @@ size_t text_table_count_rows(const TextTable *t);
 /* No blanks at the ends of lines. */
 void text_table_print(const TextTable *t, FILE *f, bool legend);
 
-/* Replaces control characters and what is not UTF-8, in place. */
-void make_printable(char *s);
 /* Characters, of valid UTF-8. */
 size_t text_width(const char *s);

@@ -4,6 +4,7 @@
 
 #include "bus-internal.h"
 #include "fd-util.h"
+#include "text.h"
 
 /* Reads requests out of a{sv}. Everything about their form is judged here, everything about regions on the floor of
  * placement. An option that is not known is refused: to ignore it could mean to lend what was not asked for. */
@@ -123,11 +124,9 @@ static int read_label(sd_bus_message *m, void *target, const char *key, EgmError
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "%s: %zu bytes long; at most %u are allowed", key, strlen(s),
                                      LEASE_LABEL_MAX);
-        /* The bus vouches for UTF-8; C1 controls are c2 80 to c2 9f in it. */
-        for (const unsigned char *p = (const unsigned char *) s; *p; p++)
-                if (*p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
-                        return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                             "%s: may not hold control characters", key);
+        if (!text_is_printable(s))
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "%s: may not hold control characters", key);
         copy = strdup(s);
         if (!copy)
                 return -ENOMEM;

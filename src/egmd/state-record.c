@@ -6,6 +6,7 @@
 #include "lifeline.h"
 #include "state-record-internal.h"
 #include "string-table.h"
+#include "text.h"
 
 static const char *const slice_phase_table[_SLICE_PHASE_MAX] = {
                 [SLICE_LEASED] = "leased",       [SLICE_DRAINING] = "draining",
@@ -67,45 +68,9 @@ bool state_name_is_valid(const char *s) {
         return *s && strlen(s) <= STATE_NAME_MAX;
 }
 
-/* Takes one character of UTF-8; false: not one. */
-static bool take_character(const unsigned char **p, uint32_t *ret) {
-        static const uint32_t first[] = {0, 0x80, 0x800, 0x10000}; /* that needs as many bytes */
-        const unsigned char *s = *p;
-        unsigned n = *s < 0x80   ? 0
-                     : *s < 0xc0 ? 4
-                     : *s < 0xe0 ? 1
-                     : *s < 0xf0 ? 2
-                     : *s < 0xf8 ? 3
-                                 : 4;
-        uint32_t c;
-
-        if (n == 4)
-                return false;
-        c = n == 0 ? *s : *s & (0x3fU >> n);
-        for (unsigned i = 0; i < n; i++) {
-                s++;
-                if ((*s & 0xc0) != 0x80)
-                        return false;
-                c = c << 6 | (*s & 0x3f);
-        }
-        if (c < first[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-                return false;
-        *p = s + 1;
-        *ret = c;
-        return true;
-}
-
 /* What goes out on the bus again must be UTF-8, and labels never held control characters. */
 static bool text_is_valid(const char *s) {
-        const unsigned char *p = (const unsigned char *) s;
-
-        while (*p) {
-                uint32_t c;
-
-                if (!take_character(&p, &c) || c < ' ' || (c >= 0x7f && c <= 0x9f))
-                        return false;
-        }
-        return (size_t) (p - (const unsigned char *) s) <= STATE_TEXT_MAX;
+        return text_is_printable(s) && strlen(s) <= STATE_TEXT_MAX;
 }
 
 static int slice_record_check(const SliceRecord *s, size_t i, char **ret_why) {

@@ -4,6 +4,7 @@
 
 #include "egm-error.h"
 #include "egm-names.h"
+#include "text.h"
 
 static const struct {
         const char *name;
@@ -54,6 +55,10 @@ int egm_error_set(EgmError *e, EgmErrorKind kind, const char *format, ...) {
         if (vasprintf(&e->message, format, ap) < 0)
                 e->message = NULL;
         va_end(ap);
+        /* It quotes whoever was refused, perhaps cut inside of a character, and goes to logs, terminals, and the bus, which
+         * throws out who sends what is not UTF-8. */
+        if (e->message)
+                text_make_printable(e->message);
         return r;
 }
 

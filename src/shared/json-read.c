@@ -5,16 +5,10 @@
 #include <stdarg.h>
 
 #include "json-read.h"
+#include "text.h"
 
 void json_putp(json_object **o) {
         (void) json_object_put(*o);
-}
-
-/* Keys and values are anybody's text. */
-static void make_printable(char *s) {
-        for (; *s; s++)
-                if (*s < ' ' || *s >= 0x7f)
-                        *s = '?';
 }
 
 void json_reader_done(JsonReader *r) {
@@ -38,7 +32,8 @@ int json_read_refuse(JsonReader *r, const JsonValue *v, const char *format, ...)
                 r->why = NULL;
                 return -ENOMEM;
         }
-        make_printable(r->why);
+        /* Keys and values are anybody's text. */
+        text_make_printable(r->why);
         return -EBADMSG;
 }
 

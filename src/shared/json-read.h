@@ -15,7 +15,7 @@ typedef struct JsonReader JsonReader;
 /* A value and where it stands. */
 typedef struct JsonValue {
         json_object *json;
-        char place[JSON_PLACE_MAX]; /* printable ASCII */
+        char place[JSON_PLACE_MAX];
 } JsonValue;
 
 struct JsonReader {
@@ -24,7 +24,7 @@ struct JsonReader {
         void *userdata;
         /* Called with the whole, before all other judgement than that it is JSON. May be NULL. */
         int (*head)(JsonReader *r, const JsonValue *v);
-        char *why; /* place and words of the last refusal, printable ASCII; NULL where memory ran out */
+        char *why; /* place and words of the last refusal, printable; NULL where memory ran out */
 };
 
 typedef struct JsonField {

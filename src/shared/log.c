@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "log.h"
+#include "text.h"
 
 static _Atomic int max_level = LOG_INFO;
 static _Atomic bool journal = false;
@@ -63,10 +64,9 @@ int log_full(int level, int error, const char *format, ...) {
         if (k > 0) {
                 size_t end = MIN(n + (size_t) k, sizeof(line) - 2);
 
-                /* One message is one line: nothing a peer named can forge a second one. */
-                for (size_t i = n; i < end; i++)
-                        if ((unsigned char) line[i] < ' ' || line[i] == 0x7f)
-                                line[i] = '?';
+                /* One message is one line: nothing a peer named can forge a second one, or tell a terminal anything; and the
+                 * journal hides what is not UTF-8. */
+                text_make_printable(line + n);
                 line[end] = '\n';
                 /* One write, so that lines of several threads don't mix. */
                 (void) !write(STDERR_FILENO, line, end + 1);

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "fd-util.h"
+#include "text.h"
 
 #define INVALID SD_BUS_ERROR_INVALID_ARGS
 #define LIMITS SD_BUS_ERROR_LIMITS_EXCEEDED
@@ -48,6 +49,8 @@ static void expect_refusal(const char *row, sd_bus_message *m, const char *expec
                 fail_msg("%s: %s (%s) instead of %s", row, e.name, e.message, expected);
         if (!e.message || !*e.message)
                 fail_msg("%s: %s without a word", row, e.name);
+        if (!text_is_printable(e.message))
+                fail_msg("%s: words that a terminal obeys", row);
         sd_bus_error_free(&e);
         sd_bus_message_unref(reply);
         sd_bus_message_unref(m);
@@ -102,6 +105,8 @@ static void test_types(void **state) {
         free(before);
 }
 
+#define A31 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
 static void test_keys(void **state) {
         const uint64_t size = 2 * MIB;
 
@@ -118,6 +123,13 @@ static void test_keys(void **state) {
         SLICE_REFUSED("a request's option", INVALID, 2, "Size", "t", size, "Label", "s", "x");
         REFUSED("unknown in the second slice", INVALID, "a{sv}", 1, "Slices", "aa{sv}", 2, 1,
                 "Size", "t", size, 2, "Size", "t", size, "X", "b", 1);
+        /* Quoted, but no more of them than fits: not UTF-8 any more, which the bus would not carry. */
+        OPTION_REFUSED("cut inside of a character", INVALID, 1, A31 A31 "a\303\251", "s", "x");
+        OPTION_REFUSED("Lifetime: cut", INVALID, 1, "Lifetime", "s", A31 "\303\251");
+        SLICE_REFUSED("Retired: cut", INVALID, 2, "Size", "t", size, "Retired", "s",
+                      A31 "\303\251");
+        OPTION_REFUSED("controls", INVALID, 1, "\n<0>\033[2J\302\2331A\177", "s", "x");
+        OPTION_REFUSED("Lifetime: controls", INVALID, 1, "Lifetime", "s", "\n\033[2J");
         OPTION_REFUSED("Label twice", INVALID, 2, "Label", "s", "x", "Label", "s", "x");
         OPTION_REFUSED("Slices twice", INVALID, 1, "Slices", "aa{sv}", 1, 1, "Size", "t", size);
         OPTION_REFUSED("WaitUSec twice", INVALID, 2, "WaitUSec", "t", UINT64_C(0), "WaitUSec", "t",
