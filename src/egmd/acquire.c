@@ -299,6 +299,8 @@ static void name_users(Manager *m, const AcquireRequest *q, const Waiter *until,
                 r = lease_users(&m->leases, m->regions[i], q->uid, users + i);
                 if (r >= 0 && *users[i])
                         regions[i].users = users[i];
+                if (q->uid == 0 && m->regions[i]->held_by)
+                        regions[i].why = m->regions[i]->held_by;
         }
         if (r >= 0) {
                 r = placement_take(q->slices, q->n_slices, regions, n, m->next_lease_id, placed,

@@ -51,15 +51,13 @@ static int label_length(const char *label) {
 static void describe(FILE *f, const User *u, uid_t asker) {
         const Lease *l = u->lease;
 
+        bool named = asker == 0 || asker == l->owner_uid;
+
         (void) fprintf(f, "lease %" PRIu64, l->id);
-        if (asker != 0 && asker != l->owner_uid) {
-                (void) fprintf(f, " (%s)", FORMAT_SIZE(u->bytes));
-                return;
-        }
-        if (l->label && *l->label)
+        if (named && l->label && *l->label)
                 (void) fprintf(f, " \"%.*s\"", label_length(l->label), l->label);
         (void) fprintf(f, " (uid %u, ", (unsigned) l->owner_uid);
-        if (l->holder_unit && *l->holder_unit)
+        if (named && l->holder_unit && *l->holder_unit)
                 (void) fprintf(f, "%.64s, ", l->holder_unit);
         (void) fprintf(f, "%s)", FORMAT_SIZE(u->bytes));
 }

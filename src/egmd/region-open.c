@@ -158,24 +158,38 @@ static void retry_later(Region *r) {
         start_later(r, backoff_usec(RETRY_MIN_USEC, RETRY_MAX_USEC, r->n_tries++));
 }
 
+static void held_elsewhere(Region *r, RegionOpening *o) {
+        _cleanup_free_ char *who = NULL;
+
+        if (o->held_by && asprintf(&who, "held by %s", o->held_by) < 0)
+                who = NULL;
+        /* Quietly while it stays the same. */
+        if (r->state != REGION_HELD_ELSEWHERE || !streq_ptr(r->held_by, who))
+                log_warning("%s: cannot be lent: %s; trying again", r->name,
+                            who ?: "held by a process that could not be found");
+        r->provider = TAKE_PTR(o->provider);
+        region_set_held(r,
+                        who ? "held by another process"
+                            : "held by a process that could not be found",
+                        who);
+        retry_later(r);
+}
+
 static void opened_badly(Region *r, RegionOpening *o, int error) {
         _cleanup_free_ char *why = NULL;
-        bool held = error == -EBUSY;
-        int k;
 
-        if (held)
-                k = asprintf(&why, "held by %s", o->held_by ?: "a process that could not be found");
-        else
-                k = asprintf(&why, "opening failed: %s", strerror(-error));
-        if (k < 0)
+        if (error == -EBUSY) {
+                held_elsewhere(r, o);
+                return;
+        }
+        if (asprintf(&why, "opening failed: %s", strerror(-error)) < 0)
                 why = NULL;
         /* Quietly while it stays the same. */
-        if (r->state != (held ? REGION_HELD_ELSEWHERE : REGION_FAILED) ||
-            !streq_ptr(r->reason, why))
+        if (r->state != REGION_FAILED || !streq_ptr(r->reason, why))
                 log_warning("%s: cannot be lent: %s; trying again", r->name,
                             why ?: "out of memory");
         r->provider = TAKE_PTR(o->provider);
-        region_set_state(r, held ? REGION_HELD_ELSEWHERE : REGION_FAILED, why);
+        region_set_state(r, REGION_FAILED, why);
         retry_later(r);
 }
 
@@ -190,23 +204,24 @@ static void let_go(Region *r) {
 }
 
 static void observed(Region *r, RegionOpening *o, int found) {
-        _cleanup_free_ char *why = NULL;
-        int k;
+        _cleanup_free_ char *why = NULL, *who = NULL;
+        int k = 0;
 
         if (found < 0)
                 k = asprintf(&why, "observed only; who has it cannot be found out: %s",
                              strerror(-found));
-        else if (found > 0)
-                k = asprintf(&why, "observed only; held by %s", o->held_by ?: "somebody");
         else
-                k = asprintf(&why, "observed only; nobody has it");
+                why = strdup(found > 0 ? "observed only; held by another process"
+                                       : "observed only; nobody has it");
         if (k < 0)
                 why = NULL;
-        if (!streq_ptr(r->reason, why))
-                log_info("%s: %s", r->name, why ?: "observed only");
+        if (found > 0 && o->held_by && asprintf(&who, "observed only; held by %s", o->held_by) < 0)
+                who = NULL;
+        if (!streq_ptr(r->reason, why) || !streq_ptr(r->held_by, who))
+                log_info("%s: %s", r->name, who ?: why ?: "observed only");
         r->provider = TAKE_PTR(o->provider);
         let_go(r);
-        region_set_state(r, REGION_HELD_ELSEWHERE, why);
+        region_set_held(r, why, who);
         start_later(r, OBSERVE_USEC);
 }
 

@@ -20,3 +20,5 @@ int region_set_map(Region *r, Provider *provider, const Ranges *retired);
 /* The same when it is open: takes the provider, whose retired pages these are. All of it is dirty. */
 int region_set_open(Region *r, Provider *provider, const Ranges *retired);
 void region_set_state(Region *r, RegionState state, const char *reason);
+/* Held elsewhere: the reason for everybody, and the one that names who. */
+void region_set_held(Region *r, const char *reason, const char *held_by);

@@ -34,6 +34,7 @@ Region *region_free(Region *r) {
         region_info_free(r->info);
         free(r->gpus);
         free(r->reason);
+        free(r->held_by);
         free(r->name);
         return mfree(r);
 }
@@ -179,15 +180,23 @@ void region_settle(Region *r) {
                 (void) log_error_errno(k, "%s: failed to open it again: %m", r->name);
 }
 
-void region_set_state(Region *r, RegionState state, const char *reason) {
+static void set_state(Region *r, RegionState state, const char *reason, const char *held_by) {
         assert(r);
 
-        if (r->state == state && streq_ptr(r->reason, reason))
+        if (r->state == state && streq_ptr(r->reason, reason) && streq_ptr(r->held_by, held_by))
                 return;
         r->state = state;
-        if (free_and_strdup(&r->reason, reason) < 0)
+        if (free_and_strdup(&r->reason, reason) < 0 || free_and_strdup(&r->held_by, held_by) < 0)
                 (void) log_oom();
         manager_region_changed(r->manager, r);
+}
+
+void region_set_state(Region *r, RegionState state, const char *reason) {
+        set_state(r, state, reason, NULL);
+}
+
+void region_set_held(Region *r, const char *reason, const char *held_by) {
+        set_state(r, REGION_HELD_ELSEWHERE, reason, held_by);
 }
 
 bool region_ignores_offsets(const Region *r) {

@@ -40,7 +40,8 @@ struct Region {
         ExtentMap *map;     /* NULL while the size is not known */
         Ranges retired;
         RegionState state;
-        char *reason; /* words, while not ready */
+        char *reason;  /* words, while not ready */
+        char *held_by; /* the same with the name of who has it, for those who may know; or NULL */
         bool schedulable;
         bool retired_unknown; /* its list could not be read since a restart: nothing of it is lent */
         bool simulated;

@@ -48,9 +48,10 @@ static void test_who_may_know(void **state) {
         add(&t, 11, 1001, "lost", "x", GIB, SLICE_LOST);
         expect(&t, &egm4, 0,
                "lease 7 \"vm1\" (uid 1000, vm1.scope, 64G) and lease 9 (uid 1001, 2G)");
-        expect(&t, &egm4, 1000, "lease 7 \"vm1\" (uid 1000, vm1.scope, 64G) and lease 9 (2G)");
-        expect(&t, &egm4, 1001, "lease 7 (64G) and lease 9 (uid 1001, 2G)");
-        expect(&t, &egm4, 1002, "lease 7 (64G) and lease 9 (2G)");
+        expect(&t, &egm4, 1000,
+               "lease 7 \"vm1\" (uid 1000, vm1.scope, 64G) and lease 9 (uid 1001, 2G)");
+        expect(&t, &egm4, 1001, "lease 7 (uid 1000, 64G) and lease 9 (uid 1001, 2G)");
+        expect(&t, &egm4, 1002, "lease 7 (uid 1000, 64G) and lease 9 (uid 1001, 2G)");
         expect(&t, &egm5, 0, "");
         clear(&t);
 }
@@ -63,9 +64,12 @@ static void test_few(void **state) {
                         {3, 4, 2, 1, 4},
         };
         static const char *const expected[] = {
-                        "lease 4 (4G), lease 5 (4G), lease 3 (3G) and 2 more",
-                        "lease 1 (4G), lease 2 (4G), lease 5 (3G) and 2 more",
-                        "lease 2 (4G), lease 5 (4G), lease 1 (3G) and 2 more",
+                        "lease 4 (uid 1000, 4G), lease 5 (uid 1000, 4G), lease 3 (uid 1000, 3G) "
+                        "and 2 more",
+                        "lease 1 (uid 1000, 4G), lease 2 (uid 1000, 4G), lease 5 (uid 1000, 3G) "
+                        "and 2 more",
+                        "lease 2 (uid 1000, 4G), lease 5 (uid 1000, 4G), lease 1 (uid 1000, 3G) "
+                        "and 2 more",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(sizes); i++) {

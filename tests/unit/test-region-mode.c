@@ -128,13 +128,15 @@ static void test_observe(void **state) {
         pid = hold(&stop);
         (void) snprintf(words, sizeof(words), "observed only; held by pid %i ", (int) pid);
         look_now(r);
-        wait_for_reason(&b, r, words);
+        wait_for_reason(&b, r, "observed only; held by another process");
+        assert_ptr_equal(strstr(r->held_by, words), r->held_by);
         assert_int_equal(r->state, REGION_HELD_ELSEWHERE);
         assert_int_equal(count_open(), 0);
         (void) close(stop);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         look_now(r);
         wait_for_reason(&b, r, "observed only; nobody has it");
+        assert_null(r->held_by);
         assert_int_equal(count_open(), 0);
         assert_int_equal(r->n_tries, 0);
         /* The device goes in the middle of a look, and comes back. */
