@@ -155,6 +155,34 @@ static int check_users(const AcquireRequest *q, const Peer *peer, sd_bus_error *
         return 0;
 }
 
+/* In figures, or "whole": that is no number which a rule could take for a small one. */
+static void describe_bytes(const AcquireRequest *q, char buf[static 32]) {
+        (void) snprintf(buf, 32, "%" PRIu64, acquire_request_bytes(q));
+        for (size_t i = 0; i < q->n_slices; i++)
+                if (q->slices[i].whole)
+                        (void) snprintf(buf, 32, "whole");
+}
+
+/* 1: it may; 0: polkit is asked, the call comes again; negative: refused. */
+static int check_may_acquire(sd_bus_message *m, const AcquireRequest *q, const Peer *peer,
+                             sd_bus_error *reterr) {
+        bool persistent = q->lifetime == LEASE_LIFETIME_PERSISTENT;
+        char bytes[32];
+        int r;
+
+        if (bus_peer_may_acquire(peer->bus, peer))
+                return 1;
+        describe_bytes(q, bytes);
+        r = bus_polkit_check(peer, m, persistent ? POLKIT_ACQUIRE_PERSISTENT : POLKIT_ACQUIRE,
+                             (const char *const[]){"bytes", bytes, NULL}, reterr);
+        if (r != -EACCES || sd_bus_error_is_set(reterr))
+                return r;
+        return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                 "Only root and members of the group " EGM_GROUP
+                                 " may acquire leases, and uid %u is neither",
+                                 (unsigned) peer->uid);
+}
+
 int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         Bus *b = userdata;
@@ -167,20 +195,17 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         r = bus_peer_get(b, m, &peer, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        if (!bus_peer_may_acquire(b, peer))
-                return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
-                                         "Only root and members of the group " EGM_GROUP
-                                         " may acquire leases, and uid %u is neither",
-                                         (unsigned) peer->uid);
         r = bus_read_acquire(m, &q, &e);
         if (r < 0) {
                 b->manager->counters.refused++;
                 return bus_refuse(reterr, r, &e);
         }
         r = check_users(&q, peer, reterr);
-        if (r < 0) {
+        if (r >= 0)
+                r = check_may_acquire(m, &q, peer, reterr);
+        if (r <= 0) {
                 acquire_request_done(&q);
-                return r;
+                return r < 0 ? r : 1;
         }
         if (q.uid == (uid_t) -1)
                 q.uid = peer->uid;

@@ -12,6 +12,7 @@
 
 typedef struct Peer Peer;
 typedef struct PendingAcquire PendingAcquire;
+typedef struct PolkitQuery PolkitQuery;
 
 struct Bus {
         Manager *manager;
@@ -22,6 +23,9 @@ struct Bus {
         bool devices_changed;
         TAILQ_HEAD(, Peer) peers;
         TAILQ_HEAD(, PendingAcquire) pending;
+        TAILQ_HEAD(, PolkitQuery) queries; /* calls that polkit is asked about, and what it said */
+        unsigned n_queries;
+        uint64_t last_query;
         gid_t group; /* whose members may acquire; (gid_t) -1: no such group */
 };
 
@@ -44,10 +48,40 @@ struct Peer {
 
 /* 1: *ret is the caller; 0: asked, the message will be dispatched again; negative: refused, error is set. */
 int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr);
+/* NULL: not asked for yet. */
+Peer *bus_peer_find(Bus *b, const char *name);
+bool bus_peer_is_root(const Peer *p);
 bool bus_peer_may_acquire(const Bus *b, const Peer *p);
 bool bus_peer_owns(const Peer *p, const Lease *l);
 int bus_peers_watch(Bus *b); /* hears of peers that go */
 void bus_peers_free(Bus *b);
+
+/* ---- bus-polkit.c: what polkit allows beyond that ---- */
+
+typedef enum PolkitAction {
+        POLKIT_ACQUIRE,
+        POLKIT_ACQUIRE_PERSISTENT,
+        POLKIT_RELEASE_OWN,
+        POLKIT_RELEASE_ANY,
+        POLKIT_MANAGE,
+        _POLKIT_ACTION_MAX,
+        _POLKIT_ACTION_INVALID = -EINVAL,
+} PolkitAction;
+
+/* 1: allowed; 0: asked, the call will be dispatched again; negative: refused. reterr is left alone by a plain no
+ * (-EACCES): the caller knows better what its own rule is. details: pairs for polkit's rules, NULL-terminated. */
+int bus_polkit_check(const Peer *peer, sd_bus_message *call, PolkitAction action,
+                     const char *const *details, sd_bus_error *reterr);
+/* The call is dispatched again, but what it was about has gone. */
+void bus_polkit_drop(Bus *b, const sd_bus_message *call);
+/* The caller has gone; NULL: all of them. */
+void bus_polkit_forget(Bus *b, const char *sender);
+
+/* ---- bus-privacy.c: who may read what ---- */
+
+int bus_privacy_add(Bus *b);
+/* May whoever reads this message read what is that user's own? (uid_t) -1: nobody's but root's. */
+bool bus_may_read(Bus *b, sd_bus_message *reply, uid_t owner);
 
 /* ---- bus-options.c: a{sv} -> requests ---- */
 

@@ -61,8 +61,12 @@ static pid_t holder_pid(const Lease *l) {
 static int get_string(sd_bus *bus, const char *path, const char *interface, const char *property,
                       sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
         const Lease *l = userdata;
+        bool secret = streq(property, "Label") || streq(property, "Unit");
         const char *s = "";
         char id[32];
+
+        if (secret && !bus_may_read(bus_of(l->manager), reply, l->owner_uid))
+                return sd_bus_message_append(reply, "s", "");
 
         if (streq(property, "Id")) {
                 (void) snprintf(id, sizeof(id), "%" PRIu64, l->id);
@@ -86,9 +90,20 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
 
         if (streq(property, "CreatedUSec"))
                 return sd_bus_message_append(reply, "t", l->created_usec);
+        if (streq(property, "OwnerUid"))
+                return sd_bus_message_append(reply, "u", (uint32_t) l->owner_uid);
         return sd_bus_message_append(reply, "u",
-                                     streq(property, "OwnerUid") ? (uint32_t) l->owner_uid
-                                                                 : (uint32_t) holder_pid(l));
+                                     bus_may_read(bus_of(l->manager), reply, l->owner_uid)
+                                                     ? (uint32_t) holder_pid(l)
+                                                     : UINT32_C(0));
+}
+
+static int get_concealed(sd_bus *bus, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const Lease *l = userdata;
+
+        return sd_bus_message_append(reply, "b",
+                                     (int) !bus_may_read(bus_of(l->manager), reply, l->owner_uid));
 }
 
 static int get_slices(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -138,12 +153,13 @@ static int get_held_up_by(sd_bus *bus, const char *path, const char *interface,
                           const char *property, sd_bus_message *reply, void *userdata,
                           sd_bus_error *reterr) {
         const Lease *l = userdata;
+        size_t n = bus_may_read(bus_of(l->manager), reply, l->owner_uid) ? l->n_blockers : 0;
         int r;
 
         r = sd_bus_message_open_container(reply, 'a', "(usst)");
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < l->n_blockers; i++) {
+        for (size_t i = 0; i < n; i++) {
                 r = sd_bus_message_append(reply, "(usst)", (uint32_t) l->blockers[i].pid,
                                           l->blockers[i].comm, l->blockers[i].unit,
                                           l->blockers[i].start_time);
@@ -153,29 +169,62 @@ static int get_held_up_by(sd_bus *bus, const char *path, const char *interface,
         return sd_bus_message_close_container(reply);
 }
 
-/* 1: the caller owns the lease; 0: to be asked again; negative: refused. */
-static int check_owner(sd_bus_message *m, Lease *l, sd_bus_error *reterr) {
+static int refuse_stranger(const Peer *peer, const Lease *l, sd_bus_error *reterr) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
-        Peer *peer;
         int r;
 
-        r = bus_peer_get(bus_of(l->manager), m, &peer, reterr);
-        if (r <= 0)
-                return r;
-        if (bus_peer_owns(peer, l))
-                return 1;
         r = egm_error_set(&e, EGM_ERROR_NOT_HOLDER,
                           "Lease %" PRIu64 " belongs to uid %u, and you are uid %u", l->id,
                           (unsigned) l->owner_uid, (unsigned) peer->uid);
         return bus_refuse(reterr, r, &e);
 }
 
+/* 1: the caller owns the lease; 0: to be asked again; negative: refused. */
+static int check_owner(sd_bus_message *m, Lease *l, sd_bus_error *reterr) {
+        Peer *peer;
+        int r;
+
+        r = bus_peer_get(bus_of(l->manager), m, &peer, reterr);
+        if (r <= 0)
+                return r;
+        return bus_peer_owns(peer, l) ? 1 : refuse_stranger(peer, l, reterr);
+}
+
+/* The same for its end, which polkit may allow to others, and may keep from those who are here by its leave only. */
+static int check_release(sd_bus_message *m, Lease *l, uid_t *ret_uid, sd_bus_error *reterr) {
+        char id[32], owner[32];
+        Peer *peer;
+        bool owns;
+        int r;
+
+        r = bus_peer_get(bus_of(l->manager), m, &peer, reterr);
+        if (r <= 0)
+                return r;
+        *ret_uid = peer->uid;
+        owns = bus_peer_owns(peer, l);
+        if (owns && bus_peer_may_acquire(peer->bus, peer))
+                return 1;
+        (void) snprintf(id, sizeof(id), "%" PRIu64, l->id);
+        (void) snprintf(owner, sizeof(owner), "%u", (unsigned) l->owner_uid);
+        r = bus_polkit_check(peer, m, owns ? POLKIT_RELEASE_OWN : POLKIT_RELEASE_ANY,
+                             (const char *const[]){"lease", id, "owner", owner, NULL}, reterr);
+        if (r != -EACCES || sd_bus_error_is_set(reterr))
+                return r;
+        if (!owns)
+                return refuse_stranger(peer, l, reterr);
+        return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                 "polkit keeps uid %u from ending its lease %" PRIu64,
+                                 (unsigned) peer->uid, l->id);
+}
+
 static int method_release(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         Lease *l = userdata;
+        char why[64];
+        uid_t uid;
         int r;
 
-        r = check_owner(m, l, reterr);
+        r = check_release(m, l, &uid, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_read_no_options(m, &e);
@@ -187,7 +236,8 @@ static int method_release(sd_bus_message *m, void *userdata, sd_bus_error *reter
                                   lease_state_to_string(lease_state(l)));
                 return bus_refuse(reterr, r, &e);
         }
-        r = manager_release(l->manager, l, "by its owner");
+        (void) snprintf(why, sizeof(why), "by uid %u", (unsigned) uid);
+        r = manager_release(l->manager, l, uid == l->owner_uid ? "by its owner" : why);
         if (r < 0)
                 return sd_bus_error_set_errnof(
                                 reterr, r, "Failed to write down the end of lease %" PRIu64 ": %s",
@@ -248,7 +298,9 @@ const sd_bus_vtable bus_lease_vtable[] = {
                                         method_reopen, SD_BUS_VTABLE_UNPRIVILEGED),
                 SD_BUS_SIGNAL_WITH_ARGS("RetiredPagesFound", SD_BUS_ARGS("a(stt)", pages), 0),
                 SD_BUS_PROPERTY("Id", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-                SD_BUS_PROPERTY("Label", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+                /* Of what not everybody may read, signals hold no value. */
+                SD_BUS_PROPERTY("Label", "s", get_string, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
                 SD_BUS_PROPERTY("Slices", "a(stt)", get_slices, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("State", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("Lifetime", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -256,12 +308,15 @@ const sd_bus_vtable bus_lease_vtable[] = {
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("OwnerUid", "u", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("HolderPid", "u", get_number, 0,
-                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-                SD_BUS_PROPERTY("Unit", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+                SD_BUS_PROPERTY("Unit", "s", get_string, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
                 SD_BUS_PROPERTY("CreatedUSec", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("RetiredRanges", "a(stt)", get_retired, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("HeldUpBy", "a(usst)", get_held_up_by, 0,
-                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+                SD_BUS_PROPERTY("Concealed", "b", get_concealed, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
                 SD_BUS_VTABLE_END,
 };

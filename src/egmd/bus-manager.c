@@ -42,8 +42,10 @@ static int get_waiting(sd_bus *bus, const char *path, const char *interface, con
                 const AcquireRequest *q = waiter_request(w);
 
                 r = sd_bus_message_append(reply, "(uusttt)", ++position, (uint32_t) q->uid,
-                                          q->label ?: "", acquire_request_bytes(q),
-                                          waiter_since_usec(w), waiter_deadline_usec(w));
+                                          bus_may_read(b, reply, q->uid) && q->label ? q->label
+                                                                                     : "",
+                                          acquire_request_bytes(q), waiter_since_usec(w),
+                                          waiter_deadline_usec(w));
                 if (r < 0)
                         return r;
         }

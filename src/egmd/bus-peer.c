@@ -31,7 +31,7 @@ void bus_peers_free(Bus *b) {
         }
 }
 
-static Peer *find_peer(Bus *b, const char *name) {
+Peer *bus_peer_find(Bus *b, const char *name) {
         Peer *p;
 
         TAILQ_FOREACH (p, &b->peers, link)
@@ -52,9 +52,10 @@ static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
 
         if (sd_bus_message_read(m, "sss", &name, &old, &new) < 0 || *new)
                 return 0;
-        p = find_peer(b, name);
+        p = bus_peer_find(b, name);
         if (!p)
                 return 0;
+        bus_polkit_forget(b, name);
         bus_acquire_forget(b, name);
         forget_peer(p);
         return 0;
@@ -183,7 +184,7 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
         if (!sender)
                 return sd_bus_error_set(reterr, SD_BUS_ERROR_ACCESS_DENIED,
                                         "A call without a sender");
-        p = find_peer(b, sender);
+        p = bus_peer_find(b, sender);
         if (!p) {
                 r = peer_new(b, sender, &p);
                 if (r < 0)
@@ -205,8 +206,12 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
         return 0;
 }
 
+bool bus_peer_is_root(const Peer *p) {
+        return p->uid == 0 || p->uid == geteuid();
+}
+
 bool bus_peer_may_acquire(const Bus *b, const Peer *p) {
-        if (p->uid == 0 || p->uid == geteuid())
+        if (bus_peer_is_root(p))
                 return true;
         for (size_t i = 0; i < p->n_gids && b->group != (gid_t) -1; i++)
                 if (p->gids[i] == b->group)
@@ -215,5 +220,5 @@ bool bus_peer_may_acquire(const Bus *b, const Peer *p) {
 }
 
 bool bus_peer_owns(const Peer *p, const Lease *l) {
-        return p->uid == 0 || p->uid == l->owner_uid;
+        return bus_peer_is_root(p) || p->uid == l->owner_uid;
 }

@@ -59,7 +59,9 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
         else if (streq(property, "State"))
                 s = region_state_to_string(region->state);
         else if (streq(property, "Reason"))
-                s = region->reason;
+                s = region->held_by && bus_may_read(bus_of(region->manager), reply, (uid_t) -1)
+                                    ? region->held_by
+                                    : region->reason;
         else if (streq(property, "Partitioning"))
                 s = region_whole_only(region) ? "whole-only" : "full";
         else if (streq(property, "Driver"))
@@ -185,9 +187,17 @@ static int method_set_schedulable(sd_bus_message *m, void *userdata, sd_bus_erro
         r = bus_peer_get(b, m, &peer, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        if (peer->uid != 0 && peer->uid != geteuid())
-                return sd_bus_error_set(reterr, SD_BUS_ERROR_ACCESS_DENIED,
-                                        "Only root may switch lending on and off");
+        if (!bus_peer_is_root(peer)) {
+                r = bus_polkit_check(peer, m, POLKIT_MANAGE,
+                                     (const char *const[]){"region", region->name, NULL}, reterr);
+                if (r == -EACCES && !sd_bus_error_is_set(reterr))
+                        return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                                 "Only root may switch lending on and off, and you "
+                                                 "are uid %u",
+                                                 (unsigned) peer->uid);
+                if (r <= 0)
+                        return r < 0 ? r : 1;
+        }
         r = sd_bus_message_read(m, "b", &on);
         if (r < 0)
                 return r;
@@ -227,7 +237,8 @@ const sd_bus_vtable bus_region_vtable[] = {
                 SD_BUS_PROPERTY("GpuDrivers", "a(ss)", get_gpu_drivers, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("State", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-                SD_BUS_PROPERTY("Reason", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("Reason", "s", get_string, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
                 SD_BUS_PROPERTY("Partitioning", "s", get_string, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("Driver", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),

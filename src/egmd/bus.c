@@ -191,6 +191,7 @@ static int on_missing(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 r = egm_error_set(&e, EGM_ERROR_NO_SUCH_REGION, "There is no region %.64s",
                                   path + strlen(EGM_REGION_PATH "/"));
         }
+        bus_polkit_drop(b, m);
         return bus_refuse(reterr, r, &e);
 }
 
@@ -202,6 +203,9 @@ static int add_objects(Bus *b) {
                 return r;
         r = sd_bus_add_object_vtable(b->bus, NULL, EGM_PATH, EGM_MANAGER_INTERFACE,
                                      bus_manager_vtable, b);
+        if (r < 0)
+                return r;
+        r = bus_privacy_add(b);
         if (r < 0)
                 return r;
         r = sd_bus_add_fallback(b->bus, NULL, EGM_REGION_PATH, on_missing, b);
@@ -266,6 +270,7 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         *b = (Bus){.manager = m, .group = (gid_t) -1};
         TAILQ_INIT(&b->peers);
         TAILQ_INIT(&b->pending);
+        TAILQ_INIT(&b->queries);
         r = connect_bus(b, address);
         if (r < 0)
                 return log_error_errno(r, "Failed to connect to the bus: %m");
@@ -327,6 +332,7 @@ Bus *bus_free(Bus *b) {
                 return NULL;
         if (b->manager->observer_userdata == b)
                 manager_set_observer(b->manager, NULL, NULL);
+        bus_polkit_forget(b, NULL);
         bus_acquire_forget(b, NULL);
         bus_peers_free(b);
         b->flush_source = sd_event_source_disable_unref(b->flush_source);

@@ -3,6 +3,7 @@
 #include "bed.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <time.h>
 
@@ -25,6 +26,20 @@ sd_bus *bed_connect(void) {
         assert_true(sd_bus_set_bus_client(bus, true) >= 0);
         assert_true(sd_bus_negotiate_fds(bus, true) >= 0);
         assert_true(sd_bus_start(bus) >= 0);
+        return bus;
+}
+
+/* The bus takes a client's credentials from the moment it connects. */
+sd_bus *bed_connect_as(uid_t uid, gid_t group) {
+        sd_bus *bus;
+
+        assert_int_equal(setgroups(1, &group), 0);
+        assert_int_equal(setegid(uid), 0);
+        assert_int_equal(seteuid(uid), 0);
+        bus = bed_connect();
+        assert_int_equal(seteuid(0), 0);
+        assert_int_equal(setegid(0), 0);
+        assert_int_equal(setgroups(0, NULL), 0);
         return bus;
 }
 

@@ -24,6 +24,8 @@ typedef struct Granted {
 #define GRANTED_NULL ((Granted){.lifetime = -EBADF, .memory = -EBADF})
 
 sd_bus *bed_connect(void);
+/* As another user, with one more group; for root. */
+sd_bus *bed_connect_as(uid_t uid, gid_t group);
 sd_bus *
 bed_new(void); /* connects, waits for the daemon and for all memory to be free, hears all its signals */
 
