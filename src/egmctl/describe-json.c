@@ -149,7 +149,8 @@ json_object *lease_to_json(egm_lease_info *l) {
             add_string(o, "unit", egm_lease_info_get_unit(l)) < 0 ||
             add_number(o, "created_usec", egm_lease_info_get_created_usec(l)) < 0 ||
             json_add(o, "retired_ranges", lease_ranges(l, egm_lease_info_get_retired_range)) < 0 ||
-            json_add(o, "held_up_by", lease_holders(l)) < 0)
+            json_add(o, "held_up_by", lease_holders(l)) < 0 ||
+            json_add(o, "concealed", json_object_new_boolean(egm_lease_info_get_concealed(l))) < 0)
                 return NULL;
         return TAKE_PTR(o);
 }

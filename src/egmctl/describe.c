@@ -188,21 +188,34 @@ static char *lease_held_up_by(egm_lease_info *lease) {
         return words_finish(&w);
 }
 
+static int describe_user(egm_lease_info *i, PropertyList *l) {
+        if (egm_lease_info_get_concealed(i))
+                return add_string(l, "HolderPid", CONCEALED) < 0 ||
+                                                       add_string(l, "Unit", CONCEALED) < 0
+                                       ? -ENOMEM
+                                       : 0;
+        return add_number(l, "HolderPid", egm_lease_info_get_holder_pid(i)) < 0 ||
+                                               add_string(l, "Unit", egm_lease_info_get_unit(i)) < 0
+                               ? -ENOMEM
+                               : 0;
+}
+
 int describe_lease(egm_lease_info *i, PropertyList *ret) {
         _cleanup_property_list_ PropertyList l = {};
+        bool concealed = egm_lease_info_get_concealed(i);
 
         if (add_string(&l, "Id", egm_lease_info_get_id(i)) < 0 ||
-            add_string(&l, "Label", egm_lease_info_get_label(i)) < 0 ||
+            add_string(&l, "Label", concealed ? CONCEALED : egm_lease_info_get_label(i)) < 0 ||
             add_text(&l, "Slices", lease_ranges(i, egm_lease_info_get_slice)) < 0 ||
             add_string(&l, "State", egm_lease_info_get_state(i)) < 0 ||
             add_string(&l, "Lifetime", egm_lease_info_get_lifetime(i)) < 0 ||
             add_string(&l, "Isolation", egm_lease_info_get_isolation(i)) < 0 ||
             add_number(&l, "OwnerUid", egm_lease_info_get_owner_uid(i)) < 0 ||
-            add_number(&l, "HolderPid", egm_lease_info_get_holder_pid(i)) < 0 ||
-            add_string(&l, "Unit", egm_lease_info_get_unit(i)) < 0 ||
+            describe_user(i, &l) < 0 ||
             add_number(&l, "CreatedUSec", egm_lease_info_get_created_usec(i)) < 0 ||
             add_text(&l, "RetiredRanges", lease_ranges(i, egm_lease_info_get_retired_range)) < 0 ||
-            add_text(&l, "HeldUpBy", lease_held_up_by(i)) < 0)
+            add_text(&l, "HeldUpBy", concealed ? strdup(CONCEALED) : lease_held_up_by(i)) < 0 ||
+            add_string(&l, "Concealed", concealed ? "yes" : "no") < 0)
                 return -ENOMEM;
         *ret = l;
         l = (PropertyList){};

@@ -40,6 +40,8 @@ int print_json(json_object *object, JsonMode mode);
 
 /* ---- Words for people ---- */
 
+/* What stands for what is kept from us. */
+#define CONCEALED "-"
 uint64_t lease_size(egm_lease_info *lease);
 /* "egm4:128G+64G egm5:0B+64G": region, offset, size. */
 int slices_to_text(egm_lease_info *lease, char **ret);

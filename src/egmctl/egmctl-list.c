@@ -61,21 +61,22 @@ int print_regions(egm_snapshot *s, bool legend) {
 }
 
 static int add_lease(TextTable *t, egm_lease_info *l) {
+        bool concealed = egm_lease_info_get_concealed(l);
         _cleanup_free_ char *slices = NULL;
         int r;
 
         r = slices_to_text(l, &slices);
         if (r < 0 || text_table_add(t, "%s", egm_lease_info_get_id(l)) < 0 ||
-            text_table_add(t, "%s", egm_lease_info_get_label(l)) < 0 ||
+            text_table_add(t, "%s", concealed ? CONCEALED : egm_lease_info_get_label(l)) < 0 ||
             text_table_add(t, "%s", FORMAT_SIZE(lease_size(l))) < 0 ||
             text_table_add(t, "%s", egm_lease_info_get_state(l)) < 0 ||
             text_table_add(t, "%" PRIu32, egm_lease_info_get_owner_uid(l)) < 0)
                 return -ENOMEM;
         r = egm_lease_info_get_holder_pid(l) == 0
-                            ? text_table_add(t, "%s", "")
+                            ? text_table_add(t, "%s", concealed ? CONCEALED : "")
                             : text_table_add(t, "%" PRIu32, egm_lease_info_get_holder_pid(l));
         if (r >= 0)
-                r = text_table_add(t, "%s", egm_lease_info_get_unit(l));
+                r = text_table_add(t, "%s", concealed ? CONCEALED : egm_lease_info_get_unit(l));
         return r < 0 ? r : text_table_add(t, "%s", slices);
 }
 

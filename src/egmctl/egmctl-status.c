@@ -204,7 +204,9 @@ static int print_lease(egm_lease_info *l) {
         print_line("Lifetime", "%s", egm_lease_info_get_lifetime(l));
         print_line("Isolation", "%s", egm_lease_info_get_isolation(l));
         print_line("Owner", "uid %" PRIu32, egm_lease_info_get_owner_uid(l));
-        if (pid != 0)
+        if (egm_lease_info_get_concealed(l))
+                print_line("Holder", "%s", CONCEALED);
+        else if (pid != 0)
                 print_line("Holder", "pid %" PRIu32 "%s%s", pid, *unit ? ", " : "", unit);
         print_line("Since", "%s", format_time(buf, egm_lease_info_get_created_usec(l)));
         return 0;

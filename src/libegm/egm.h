@@ -165,7 +165,9 @@ size_t egm_extents_count(egm_extents *e);
 int egm_extents_get(egm_extents *e, size_t i, uint64_t *ret_offset, uint64_t *ret_size,
                     const char **ret_state, const char **ret_lease);
 
-/* One lease, anybody's. -ENOENT: there is none of that id. */
+/* One lease, anybody's. -ENOENT: there is none of that id.
+ * Label, holder, unit and who holds it up are its owner's and root's to know: for others they are concealed, which is to say
+ * empty. */
 int egm_get_lease_info(egm_connection *c, const char *id, egm_lease_info **ret);
 egm_lease_info *egm_lease_info_ref(egm_lease_info *l);
 egm_lease_info *egm_lease_info_unref(egm_lease_info *l);
@@ -180,6 +182,7 @@ uint32_t egm_lease_info_get_owner_uid(egm_lease_info *l);
 uint32_t egm_lease_info_get_holder_pid(egm_lease_info *l);
 const char *egm_lease_info_get_unit(egm_lease_info *l); /* that process's systemd unit, or "" */
 uint64_t egm_lease_info_get_created_usec(egm_lease_info *l); /* CLOCK_REALTIME */
+int egm_lease_info_get_concealed(egm_lease_info *l);         /* 1: they are, from us */
 size_t egm_lease_info_count_slices(egm_lease_info *l);
 int egm_lease_info_get_slice(egm_lease_info *l, size_t i, const char **ret_region,
                              uint64_t *ret_offset, uint64_t *ret_size);

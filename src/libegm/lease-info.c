@@ -17,6 +17,7 @@ struct egm_lease_info {
         Table slices;
         Table retired_ranges;
         Table held_up_by;
+        int concealed;
 };
 
 static const Property properties[] = {
@@ -32,6 +33,7 @@ static const Property properties[] = {
                 PROPERTY(egm_lease_info, "CreatedUSec", "t", created_usec),
                 PROPERTY_TABLE(egm_lease_info, "RetiredRanges", "stt", retired_ranges),
                 PROPERTY_TABLE(egm_lease_info, "HeldUpBy", "usst", held_up_by),
+                PROPERTY(egm_lease_info, "Concealed", "b", concealed),
 };
 
 static void lease_info_free(egm_lease_info *l) {
@@ -87,6 +89,7 @@ DEFINE_GETTER(lease_info, uint32_t, owner_uid, UINT32_MAX)
 DEFINE_GETTER(lease_info, uint32_t, holder_pid, 0)
 DEFINE_STRING_GETTER(lease_info, unit)
 DEFINE_GETTER(lease_info, uint64_t, created_usec, 0)
+DEFINE_GETTER(lease_info, int, concealed, 0)
 
 static int get_range(const Table *t, size_t i, const char **ret_region, uint64_t *ret_offset,
                      uint64_t *ret_size) {

@@ -135,6 +135,7 @@ static const Fixture lease_fixtures[] = {
                 {"CreatedUSec", "t", NULL, 1234567},
                 {"RetiredRanges", "a(stt)", NULL, 0},
                 {"HeldUpBy", "a(usst)", NULL, 0},
+                {"Concealed", "b", NULL, 0},
 };
 
 static const Fixture manager_fixtures[] = {

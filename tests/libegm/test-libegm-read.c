@@ -91,6 +91,7 @@ static void test_lease_info(void **state) {
         assert_int_equal(egm_lease_info_get_owner_uid(info), 1000);
         assert_int_equal(egm_lease_info_get_holder_pid(info), 4711);
         assert_string_equal(egm_lease_info_get_unit(info), "vm1.scope");
+        assert_int_equal(egm_lease_info_get_concealed(info), 0);
         assert_int_equal(egm_lease_info_get_created_usec(info), 1234567);
         assert_int_equal(egm_lease_info_count_slices(info), 2);
         assert_int_equal(egm_lease_info_get_slice(info, 1, &region, &offset, &size), 0);
