@@ -24,7 +24,7 @@ typedef enum DiscoveryEvent {
 
 typedef struct Discovery Discovery;
 
-/* info is borrowed for the call. The handler must not free the discovery. */
+/* info is borrowed for the call. The handler must not free the discovery, which is NULL where regions are simulated. */
 typedef void (*discovery_handler_t)(Discovery *d, DiscoveryEvent event, const RegionInfo *info,
                                     void *userdata);
 

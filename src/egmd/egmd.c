@@ -12,7 +12,6 @@
 #include "manager.h"
 #include "restore.h"
 #include "sigbus.h"
-#include "sim-config.h"
 #include "size.h"
 
 static const char *arg_bus = NULL;
@@ -109,29 +108,10 @@ static int watch_signals(sd_event *event) {
         return 0;
 }
 
-static int add_simulated(Manager *m) {
-        _cleanup_(sim_config_freep) SimConfig *config = NULL;
-        int r;
-
-        r = sim_config_load(arg_simulate, arg_scale, &config);
-        if (r < 0)
-                return r;
+static int simulate(Manager *m) {
         /* Nothing of a tenant's is in a simulation, so who runs one need not be able to see into every process. */
         m->ignore_inaccessible = true;
-        for (size_t i = 0; i < config->n_regions; i++) {
-                _cleanup_(region_info_freep) RegionInfo *info = NULL;
-                Provider *p;
-
-                r = sim_region_info(config->regions + i, &info);
-                if (r >= 0)
-                        r = sim_region_provider(config->regions + i, &p);
-                if (r >= 0)
-                        r = manager_add_region(m, info, p);
-                if (r < 0)
-                        return log_error_errno(r, "Failed to simulate %s: %m",
-                                               config->regions[i].name);
-        }
-        return 0;
+        return manager_start_simulation(m, arg_simulate, arg_scale);
 }
 
 /* The service manager may give several, colon-separated; ours is the first. */
@@ -167,7 +147,7 @@ static int run(sd_event *event) {
         r = restore_begin(m, directory, &restore);
         if (r < 0)
                 return r;
-        r = arg_simulate ? add_simulated(m) : manager_start_discovery(m);
+        r = arg_simulate ? simulate(m) : manager_start_discovery(m);
         if (r < 0)
                 return r;
         r = restore_end(m);

@@ -30,8 +30,7 @@ static void remove_region(Manager *m, Region *r) {
         region_free(r);
 }
 
-int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider) {
-        _cleanup_(provider_freep) Provider *p = provider;
+int manager_add_region(Manager *m, const RegionInfo *info) {
         Region **t, *region;
         int r;
 
@@ -55,7 +54,7 @@ int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider) {
         /* Before it begins: who looks for holders of what it takes up again looks at the regions that are here. */
         m->regions[m->n_regions++] = region;
         qsort(m->regions, m->n_regions, sizeof(*m->regions), compare_regions);
-        r = region_begin(region, TAKE_PTR(p));
+        r = region_begin(region);
         if (r < 0) {
                 remove_region(m, region);
                 return r;
@@ -65,18 +64,26 @@ int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider) {
         return 0;
 }
 
+/* For want of something, not for what the device is. */
+static bool is_passing(int error) {
+        return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EAGAIN;
+}
+
 static void region_appeared(Manager *m, const RegionInfo *info) {
         Region *region = manager_find_region(m, info->name);
         int r;
 
         if (!region)
-                r = manager_add_region(m, info, NULL);
+                r = manager_add_region(m, info);
         else if (region->state == REGION_GONE)
                 r = region_return(region, info);
         else
                 r = region_update(region, info);
         if (r < 0)
                 (void) log_error_errno(r, "%s: failed to take it in: %m", info->name);
+        /* Nothing would tell of it again. */
+        if (r < 0 && m->restore && m->restore->error >= 0 && is_passing(r))
+                m->restore->error = r;
         if (region)
                 manager_region_changed(m, region);
 }
@@ -146,6 +153,18 @@ int manager_start_discovery(Manager *m) {
         if (r < 0)
                 return r;
         return discovery_start(m->discovery);
+}
+
+int manager_start_simulation(Manager *m, const char *what, uint64_t scale) {
+        int r;
+
+        assert(m);
+        assert(!m->simulation);
+
+        r = simulation_new(m->event, on_discovery, m, &m->simulation);
+        if (r < 0)
+                return log_error_errno(r, "Failed to simulate: %m");
+        return simulation_start(m->simulation, what, scale);
 }
 
 static int compare_capacity(const void *a, const void *b) {

@@ -143,6 +143,7 @@ Manager *manager_free(Manager *m) {
         for (size_t i = 0; i < m->n_unsupported; i++)
                 free(m->unsupported[i].address);
         free(m->unsupported);
+        m->simulation = simulation_free(m->simulation);
         topology_free(m->topology);
         if (m->scrub_cpus)
                 CPU_FREE(m->scrub_cpus);

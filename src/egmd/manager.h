@@ -10,6 +10,7 @@
 #include "lease.h"
 #include "region.h"
 #include "scrubber.h"
+#include "simulation.h"
 #include "state.h"
 #include "topology.h"
 
@@ -55,6 +56,7 @@ struct Manager {
         Scrubber *scrubber;
         cpu_set_t *scrub_cpus; /* that it may use; NULL: its own choice */
         Discovery *discovery;
+        Simulation *simulation; /* instead of it */
         Drain *drain;
         sd_event_source *poll_source;
         State *state;            /* NULL: nothing is remembered */
@@ -92,8 +94,10 @@ void manager_set_observer(Manager *m, const ManagerObserver *observer, void *use
 
 /* Real devices from udev. */
 int manager_start_discovery(Manager *m);
-/* A simulated one; consumes provider, also on failure. */
-int manager_add_region(Manager *m, const RegionInfo *info, Provider *provider);
+/* Simulated ones; logs. */
+int manager_start_simulation(Manager *m, const char *what, uint64_t scale);
+/* One that was not there before. */
+int manager_add_region(Manager *m, const RegionInfo *info);
 
 Region *manager_find_region(const Manager *m, const char *name);
 Lease *manager_find_lease(const Manager *m, uint64_t id);

@@ -44,6 +44,12 @@ static int nvgrace_open_file(Provider *p, int *ret_fd) {
         return 0;
 }
 
+static int nvgrace_identify(Provider *p, struct stat *ret) {
+        if (stat(p->path, ret) < 0)
+                return -errno;
+        return S_ISCHR(ret->st_mode) ? 0 : -ENODEV;
+}
+
 static int nvgrace_list_call(Provider *p, void *buffer) {
         int r = ioctl(p->fd, EGM_RETIRED_PAGES_LIST, buffer);
 
@@ -58,6 +64,7 @@ static const ProviderVTable nvgrace_vtable = {
                 .name = "nvgrace-egm",
                 .has_node = true,
                 .open_file = nvgrace_open_file,
+                .identify = nvgrace_identify,
                 .check_file = nvgrace_check_file,
                 .list_call = nvgrace_list_call,
                 .mmap = nvgrace_mmap,

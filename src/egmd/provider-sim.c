@@ -19,7 +19,7 @@ typedef struct SimProvider {
         Provider provider;
         SimRegion region; /* without GPUs: nobody asks */
         bool useless;     /* the open file has nothing behind it */
-        int memory_fd;    /* -EBADF until first opened */
+        SimMemory *memory;
         uint64_t n_mmaps;
         pthread_mutex_t lock; /* for region and n_mmaps */
 } SimProvider;
@@ -88,28 +88,6 @@ SimFaults *sim_provider_faults(Provider *p) {
         return &sim_of(p)->region.faults;
 }
 
-/* As the driver gives it to whoever opens it: zero all over. The seals stand for what cannot be
- * done to a device either. */
-static int sim_clear(SimProvider *p) {
-        _cleanup_close_ int fd = -EBADF;
-        off_t size = (off_t) p->provider.size;
-
-        if (p->memory_fd >= 0)
-                return fallocate(p->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                                 size) < 0
-                                       ? -errno
-                                       : 0;
-        fd = memfd_create(p->provider.name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        if (fd < 0)
-                return -errno;
-        if (ftruncate(fd, size) < 0)
-                return -errno;
-        if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-                return -errno;
-        p->memory_fd = TAKE_FD(fd);
-        return 0;
-}
-
 static int sim_open_file(Provider *p, int *ret_fd) {
         SimRegion *s = &sim_of(p)->region;
         char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
@@ -127,12 +105,12 @@ static int sim_open_file(Provider *p, int *ret_fd) {
         if (s->faults.held && s->variant != SIM_VARIANT_K2)
                 return -EBUSY;
         sim_of(p)->useless = s->faults.held || s->faults.useless;
-        if (!sim_of(p)->useless || sim_of(p)->memory_fd < 0) {
-                r = sim_clear(sim_of(p));
+        if (!sim_of(p)->useless || sim_memory_fd(sim_of(p)->memory) < 0) {
+                r = sim_memory_clear(sim_of(p)->memory, p->name, p->size);
                 if (r < 0)
                         return r;
         }
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", sim_of(p)->memory_fd);
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", sim_memory_fd(sim_of(p)->memory));
         fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -141,7 +119,19 @@ static int sim_open_file(Provider *p, int *ret_fd) {
 }
 
 static int sim_check_file(Provider *p, const struct stat *st) {
-        return S_ISREG(st->st_mode) && (uint64_t) st->st_size == p->size ? 0 : -ENODEV;
+        if (!S_ISREG(st->st_mode) || (uint64_t) st->st_size != p->size)
+                return -ENODEV;
+        sim_memory_adopt(sim_of(p)->memory, p->fd);
+        return 0;
+}
+
+/* Who has the memory had it through the device before this one. */
+static int sim_identify(Provider *p, struct stat *ret) {
+        int fd = sim_memory_fd(sim_of(p)->memory);
+
+        if (fd < 0)
+                return -ENOENT;
+        return fstat(fd, ret) < 0 ? -errno : 0;
 }
 
 /* Which unit comes i-th: ascending, or as from a hash table. */
@@ -353,13 +343,14 @@ static void *sim_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
 
 static void sim_free(Provider *p) {
         sim_region_done(&sim_of(p)->region);
-        safe_close(sim_of(p)->memory_fd);
+        (void) sim_memory_unref(sim_of(p)->memory);
         (void) pthread_mutex_destroy(&sim_of(p)->lock);
 }
 
 static const ProviderVTable sim_vtable = {
                 .name = "sim",
                 .open_file = sim_open_file,
+                .identify = sim_identify,
                 .check_file = sim_check_file,
                 .list_call = sim_list_call,
                 .mmap = sim_mmap,
@@ -393,7 +384,6 @@ int sim_region_provider(const SimRegion *s, Provider **ret) {
                 return -ENOMEM;
         *p = (SimProvider){
                         .region = SIM_REGION_INIT,
-                        .memory_fd = -EBADF,
                         .lock = PTHREAD_MUTEX_INITIALIZER,
         };
         r = provider_init(&p->provider, &sim_vtable, s->name, path, s->size);
@@ -404,11 +394,22 @@ int sim_region_provider(const SimRegion *s, Provider **ret) {
         provider = &p->provider;
         p->region.variant = s->variant;
         p->region.size = s->size;
-        r = ranges_copy(&s->retired, &p->region.retired);
+        r = sim_memory_new(&p->memory);
+        if (r >= 0)
+                r = ranges_copy(&s->retired, &p->region.retired);
         if (r >= 0)
                 r = sim_faults_copy(&s->faults, &p->region.faults);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(provider);
         return 0;
+}
+
+void sim_provider_set_memory(Provider *p, SimMemory *memory) {
+        assert(p);
+        assert(p->fd < 0);
+        assert(memory);
+
+        (void) sim_memory_unref(sim_of(p)->memory);
+        sim_of(p)->memory = sim_memory_ref(memory);
 }

@@ -2,9 +2,10 @@
 #pragma once
 
 #include "provider.h"
+#include "sim-memory.h"
 
 /* Regions without hardware: a memfd that behaves like the driver's device, in the versions that
- * differ, and fails where it is told to. The memory lives as long as the provider, whatever is
+ * differ, and fails where it is told to. The memory lives at least as long as the provider, whatever is
  * opened and closed; a descriptor from before a restart can be adopted. */
 
 typedef enum SimVariant {
@@ -49,6 +50,7 @@ typedef struct SimFaults {
 typedef struct SimRegion {
         char *name;
         uint64_t size;
+        uint64_t instance; /* another one when the device went and came back, as its directory in sysfs would be */
         int node;
         int socket;
         SimVariant variant;
@@ -64,6 +66,8 @@ void sim_region_done(SimRegion *s);
 
 /* Copies what it needs of s. */
 int sim_region_provider(const SimRegion *s, Provider **ret);
+/* Before it is opened: the memory is that of a device that was there before. */
+void sim_provider_set_memory(Provider *p, SimMemory *memory);
 
 /* The rest is for tests, on providers of this kind only. */
 /* Memory goes bad while in use: it is listed from now on (I3). Any thread. */

@@ -143,6 +143,13 @@ int provider_adopt(Provider *p, int fd, bool offsets) {
         return 0;
 }
 
+int provider_identify(Provider *p, struct stat *ret) {
+        assert(p);
+        assert(ret);
+
+        return p->vtable->identify ? p->vtable->identify(p, ret) : -ENOENT;
+}
+
 /* The node itself, without opening the device. */
 static int provider_find_node(const Provider *p, int *ret_fd, struct stat *ret) {
         _cleanup_close_ int fd = -EBADF;

@@ -25,6 +25,9 @@ typedef struct ProviderVTable {
         const char *name; /* "nvgrace-egm", "sim" */
         bool has_node;    /* the path is a device node's */
         int (*open_file)(Provider *p, int *ret_fd);
+        /* How the files of whoever has the device can be told, without opening it. -ENOENT: not at all, or nobody
+         * can have it; NULL: the same. */
+        int (*identify)(Provider *p, struct stat *ret);
         /* 0 when an open file can be this region's: type, device number. */
         int (*check_file)(Provider *p, const struct stat *st);
         /* One call of the retired-page list ioctl on p->fd: what ioctl(2) returns, or -errno. */
@@ -78,6 +81,9 @@ int provider_probe(Provider *p);
  * what was proven then: the region is not idle, nothing is written. */
 int provider_adopt(Provider *p, int fd, bool offsets);
 void provider_close(Provider *p);
+/* Without opening it: the type, number and inode by which anybody's open files of the device are recognised. -ENOENT: there is
+ * nothing that could be open; -ENODEV: the path leads to something else. */
+int provider_identify(Provider *p, struct stat *ret);
 /* Gives the node to a user, who can open it then; its mode stays. *ret_before (may be NULL): whose it was. -EOPNOTSUPP: there is no
  * node; -ENODEV: it is another device's by now. */
 int provider_give_node(Provider *p, uid_t uid, uid_t *ret_before);

@@ -72,12 +72,12 @@ static int find_others(RegionOpening *o, const HolderDevice *device) {
 static int find_holder(RegionOpening *o) {
         HolderDevice device = {.size = o->provider->size};
         struct stat st;
+        int r;
 
-        if (stat(o->provider->path, &st) < 0)
-                return -errno;
-        if (!S_ISCHR(st.st_mode))
-                return -ENODEV;
-        device.rdev = st.st_rdev;
+        r = provider_identify(o->provider, &st);
+        if (r < 0)
+                return r;
+        device.rdev = S_ISCHR(st.st_mode) ? st.st_rdev : 0;
         device.dev = st.st_dev;
         device.ino = st.st_ino;
         return find_others(o, &device);
@@ -326,6 +326,8 @@ int region_make_provider(Region *r, Provider **ret) {
                 (*ret)->size = r->info->size ?: (*ret)->size;
                 return 0;
         }
+        if (r->manager->simulation)
+                return simulation_make_provider(r->manager->simulation, r->name, ret);
         return provider_nvgrace_new(r->name, r->info->devnode, r->info->devnum, r->info->size, ret);
 }
 

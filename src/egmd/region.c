@@ -59,21 +59,19 @@ static int region_set_info(Region *r, const RegionInfo *info) {
         return 0;
 }
 
-int region_begin(Region *r, Provider *provider) {
-        _cleanup_(provider_freep) Provider *p = provider;
+int region_begin(Region *r) {
+        _cleanup_(provider_freep) Provider *p = NULL;
         int k;
 
         assert(r);
 
-        r->simulated = p != NULL;
+        r->simulated = r->manager->simulation;
         /* Lower names exist only where firmware runs without a hypervisor carveout: the region may be host memory. */
-        r->no_open = !p && !config_region_allowed(r->manager->config, r->info->pxm);
-        if (r->manager->restore && !r->no_open && (p || r->info->size >= provider_granule())) {
-                if (!p) {
-                        k = region_make_provider(r, &p);
-                        if (k < 0)
-                                return k;
-                }
+        r->no_open = !r->simulated && !config_region_allowed(r->manager->config, r->info->pxm);
+        if (r->manager->restore && !r->no_open && r->info->size >= provider_granule()) {
+                k = region_make_provider(r, &p);
+                if (k < 0)
+                        return k;
                 if (restore_region(r, p) > 0) {
                         (void) TAKE_PTR(p);
                         return 0;

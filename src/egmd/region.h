@@ -73,8 +73,8 @@ Region *region_free(Region *r);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Region *, region_free)
 
 /* Takes it up as it was before a restart, or starts to open it, unless the facts forbid that. The manager has it in its list by
- * now. provider is consumed; NULL: the real driver's is made from the facts. */
-int region_begin(Region *r, Provider *provider);
+ * now. */
+int region_begin(Region *r);
 /* The same device, other facts. */
 int region_update(Region *r, const RegionInfo *info);
 /* The device has gone: closes it; its leases become lost. */

@@ -185,10 +185,10 @@ static bool is_still_there(const Manager *m, const RegionRecord *record) {
         char path[128];
         struct stat st;
 
-        if (record->rdev == 0)
-                return false; /* simulated */
         if (r)
                 return r->info->inode == record->inode && r->info->size < provider_granule();
+        if (m->simulation)
+                return simulation_has(m->simulation, record->name, record->inode);
         (void) snprintf(path, sizeof(path), "/sys/class/egm/%s", record->name);
         return stat(path, &st) >= 0 && st.st_ino == record->inode;
 }

@@ -287,6 +287,7 @@ static int parse_region(JsonReader *p, const JsonValue *v, void *dest) {
         static const JsonField fields[] = {
                         {"name", parse_name, offsetof(SimRegion, name)},
                         {"size", parse_region_size, offsetof(SimRegion, size)},
+                        {"instance", parse_count, offsetof(SimRegion, instance), .optional = true},
                         {"node", parse_index, offsetof(SimRegion, node), .optional = true},
                         {"socket", parse_index, offsetof(SimRegion, socket), .optional = true},
                         {"variant", parse_variant, offsetof(SimRegion, variant), .optional = true},

@@ -174,6 +174,7 @@ int sim_region_info(const SimRegion *s, RegionInfo **ret) {
         if (!i)
                 return -ENOMEM;
         *i = (RegionInfo){
+                        .inode = (ino_t) s->instance,
                         .size = s->size,
                         .node = s->node,
                         .socket = s->socket,

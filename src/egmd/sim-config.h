@@ -28,6 +28,7 @@ int sim_config_make(const char *what, uint64_t scale, uint64_t memory, SimConfig
 /* {"regions": [{
  *         "name": "egm4",                 "egm" and a number
  *         "size": "4G",                   a number of bytes, or text with K, M, G, T
+ *         "instance": 2,                  counts from 1; another number: another device of that name
  *         "node": 0, "socket": 0,         -1 or left out: not known
  *         "gpus": ["0008:01:00.0"],
  *         "variant": "S4",                or K2, R2, S3

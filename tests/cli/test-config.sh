@@ -96,7 +96,8 @@ check 0 'observed only; nobody has it' '' status
 # shared: not where offsets are ignored; and let go of.
 [ "$(property egm6 State)" = failed ] || die "egm6: $(property egm6 State)"
 check 0 'Mode=shared' '' show-region egm6 -p Reason
-[ -z "$(find "/proc/$egmd_pid/fd" -lname '*memfd:egm6*')" ] || die "egm6 was kept"
+# One is the simulation's own, that is the memory.
+[ "$(find "/proc/$egmd_pid/fd" -lname '*memfd:egm6*' | wc -l)" -le 1 ] || die "egm6 was kept"
 check 5 '' 'Mode=shared' lease --region=egm6 --size=2M --wait=infinity
 check 5 '' 'Mode=shared' lease --region=egm6 --whole
 

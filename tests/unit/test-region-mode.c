@@ -51,7 +51,7 @@ static Region *add_region(Bed *b, const char *name, int pxm, const char *path) {
                            .socket = -1,
                            .dialect = "none"};
 
-        assert_int_equal(manager_add_region(b->manager, &info, NULL), 0);
+        assert_int_equal(manager_add_region(b->manager, &info), 0);
         return manager_find_region(b->manager, name);
 }
 
