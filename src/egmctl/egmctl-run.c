@@ -115,7 +115,7 @@ static int make_environment(Run *run) {
         for (size_t i = 0; i < run->n_slices; i++)
                 fprintf(f, "%s%d:%s:%" PRIu64 ":%" PRIu64, i == 0 ? "" : " ", run->slices[i].fd,
                         run->slices[i].region, run->slices[i].offset, run->slices[i].size);
-        if (fclose(f) != 0)
+        if (memstream_close(f, &slices) < 0)
                 return -ENOMEM;
         run->environment = calloc(4, sizeof(*run->environment));
         if (!run->environment || asprintf(run->environment, "EGM_LEASE=%s", run->id) < 0 ||

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "fd-util.h"
 #include "format.h"
 
 /* A fragment of a libvirt domain: what is to be merged into one. libvirt makes one backend of all elements with the same path, and
@@ -189,7 +190,7 @@ int format_guest_libvirt(const Guest *g, Format *f, EgmError *reterr) {
         if (!m)
                 return -ENOMEM;
         r = put_domain(m, g, reterr);
-        if (fclose(m) != 0 && r >= 0)
+        if (memstream_close(m, &f->text) < 0 && r >= 0)
                 r = -ENOMEM;
         return r;
 }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "fd-util.h"
 #include "format.h"
 
 /* The VMMs made of the rust-vmm crates' kind of parts: crosvm and Cloud Hypervisor. */
@@ -82,7 +83,7 @@ static int add_node(const Guest *g, Format *f, size_t i) {
         if (!m)
                 return -ENOMEM;
         r = put_node(m, g, i);
-        if (fclose(m) != 0 || r < 0)
+        if (memstream_close(m, &text) < 0 || r < 0)
                 return -ENOMEM;
         return format_arg(f, "%s", text);
 }

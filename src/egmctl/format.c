@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "fd-util.h"
 #include "format.h"
 #include "size.h"
 #include "string-table.h"
@@ -139,10 +140,8 @@ int format_quote_args(const Format *f, char **ret) {
                         fputc(' ', m);
                 quote(m, f->args[i]);
         }
-        if (fclose(m) != 0) {
-                free(text);
+        if (memstream_close(m, &text) < 0)
                 return -ENOMEM;
-        }
         *ret = text;
         return 0;
 }

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 
+#include "fd-util.h"
 #include "placeholder.h"
 #include "size.h"
 
@@ -146,7 +147,7 @@ int placeholder_expand(const char *text, const PlaceholderValues *v, char **ret,
         if (!f)
                 return -ENOMEM;
         r = expand(text, v, f, reterr);
-        if (fclose(f) != 0 && r >= 0)
+        if (memstream_close(f, &result) < 0 && r >= 0)
                 r = -ENOMEM;
         if (r < 0)
                 return r;

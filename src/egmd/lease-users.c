@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "fd-util.h"
 #include "lease-users.h"
 #include "size.h"
 
@@ -91,10 +92,8 @@ int lease_users(const LeaseTree *leases, const void *region, uid_t asker, char *
         }
         if (n_all > n)
                 (void) fprintf(f, " and %zu more", n_all - n);
-        if (fclose(f) != 0) {
-                free(text);
+        if (memstream_close(f, &text) < 0)
                 return -ENOMEM;
-        }
         *ret = text;
         return 0;
 }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "fd-util.h"
 #include "placement-internal.h"
 #include "size.h"
 
@@ -31,7 +32,7 @@ static int refuse_no_such_region(const SliceRequest *slices, size_t i,
                         (void) fputs(", ", f);
                 placement_describe_place(f, regions + j);
         }
-        if (fclose(f) != 0)
+        if (memstream_close(f, &text) < 0)
                 return -ENOMEM;
         return egm_error_set(reterr, EGM_ERROR_NO_SUCH_REGION, "%s", text);
 }

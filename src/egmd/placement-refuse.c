@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "fd-util.h"
 #include "placement-internal.h"
 #include "size.h"
 
@@ -344,7 +345,7 @@ int placement_refuse(const SliceRequest *slices, size_t n, const PlacementRegion
                 (void) fprintf(f, "The %zu slices %s", n, joint_text(kind));
                 describe_regions(f, slices, n, regions, n_regions);
         }
-        if (fclose(f) != 0)
+        if (memstream_close(f, &text) < 0)
                 return -ENOMEM;
         return egm_error_set(reterr, kind, "%s", text);
 }

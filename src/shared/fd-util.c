@@ -14,6 +14,19 @@ int safe_close(int fd) {
         return -EBADF;
 }
 
+int memstream_close(FILE *f, char **text) {
+        int r;
+
+        assert(f);
+        assert(text);
+
+        r = fclose(f);
+        if (r == 0 && *text)
+                return 0;
+        *text = mfree(*text);
+        return -ENOMEM;
+}
+
 int fd_copy(int fd) {
         int r = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 

@@ -17,6 +17,10 @@ static inline void fclosep(FILE **f) {
 }
 #define _cleanup_fclose_ _cleanup_(fclosep)
 
+/* Of open_memstream(): when there is no memory left for the text, fclose() may say that all is well and leave none. text is freed
+ * on failure. */
+int memstream_close(FILE *f, char **text);
+
 /* A close-on-exec copy with a number of at least 3. */
 int fd_copy(int fd);
 
