@@ -39,7 +39,10 @@
 #define WORKERS_ONLY (BIT(FAULT_FILES_WORKERS) | BIT(FAULT_MEMORY_WORKERS))
 
 static FaultPage *page;
-/* Inside of a library that does not bear it when memory runs out. */
+/* json-c copies names without a look at whether that worked, before 0.17. */
+#define JSON_C_CHECKS ((0 << 16) | (17 << 8))
+static bool parser_is_frail;
+/* Inside of it. */
 static _Thread_local bool in_parser;
 
 /* The next definition of the same name: libc's, or a sanitizer's. */
@@ -53,11 +56,13 @@ static _Thread_local bool in_parser;
 
 __attribute__((constructor)) static void set_up(void) {
         const char *path = getenv("EGM_FAULT_PAGE");
+        int (*json_c_version)(void), fd;
         void *p;
-        int fd;
 
         if (!path)
                 return;
+        json_c_version = (int (*)(void)) dlsym(RTLD_DEFAULT, "json_c_version_num");
+        parser_is_frail = json_c_version && json_c_version() < JSON_C_CHECKS;
         /* What the daemon runs is not to be struck as well. */
         fd = (int) syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
         if (fd < 0)
@@ -393,13 +398,12 @@ int pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*work)(voi
         CALL(KILL | MEMORY, EAGAIN, pthread_create, ret, attr, work, arg);
 }
 
-/* json-c copies names without a look at whether that worked. */
 void *json_tokener_parse_ex(void *tokener, const char *text, int size);
 
 void *json_tokener_parse_ex(void *tokener, const char *text, int size) {
         void *p;
 
-        in_parser = true;
+        in_parser = parser_is_frail;
         p = REAL(json_tokener_parse_ex)(tokener, text, size);
         in_parser = false;
         return p;
