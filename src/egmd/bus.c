@@ -293,6 +293,10 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         if (r < 0)
                 return r;
         r = add_objects(b);
+        /* When memory runs out in there libsystemd forgets half of an object, and the connection is not freed without an
+         * assertion: we end with an error as it is. */
+        if (r == -ENOMEM)
+                (void) TAKE_PTR(b->bus);
         if (r < 0)
                 return log_error_errno(r, "Failed to show the objects on the bus: %m");
         manager_set_observer(m, &observer, b);

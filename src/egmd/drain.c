@@ -175,14 +175,18 @@ static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
 
 static int drain_scan_start(Drain *d, bool only_blockers);
 
+static void recheck_later(Drain *d);
+
 static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
         Drain *d = userdata;
         int r;
 
         d->recheck = sd_event_source_disable_unref(d->recheck);
         r = drain_scan_start(d, true);
-        if (r < 0)
+        if (r < 0) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
+                recheck_later(d);
+        }
         return 0;
 }
 

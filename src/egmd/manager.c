@@ -401,11 +401,12 @@ int manager_slice_drained(Manager *m, Slice *s) {
         RANGES_FOREACH (i, &region->retired)
                 if (r >= 0)
                         r = ranges_remove(&s->unclean, i->offset, i->size);
-        if (r >= 0)
-                r = extent_map_reclaim(region->map, s->offset, s->size, l->id);
-        /* Such a driver checks no lengths either: the holder may have written anywhere. */
+        /* Such a driver checks no lengths either: the holder may have written anywhere. Done twice it does no harm, so before
+         * what cannot be done twice. */
         if (r >= 0 && region_ignores_offsets(region))
                 r = extent_map_soil(region->map, 0, extent_map_size(region->map));
+        if (r >= 0)
+                r = extent_map_reclaim(region->map, s->offset, s->size, l->id);
         if (r < 0) {
                 (void) log_error_errno(r, "Lease %" PRIu64 ": failed to reclaim %s: %m", l->id,
                                        s->region_name);
