@@ -81,7 +81,7 @@ int record_region(Region *r) {
                                 .offsets = r->provider->offsets,
                                 .file_dev = r->provider->dev,
                                 .file_ino = r->provider->ino,
-                                .schedulable = r->schedulable,
+                                .schedulable = true,
                 };
 
                 written = state_save_region(m->state, &record);
@@ -97,6 +97,12 @@ int record_region(Region *r) {
                                        r->name);
         r->unstored = stored < 0;
         return written;
+}
+
+int record_schedulable(Region *r, bool schedulable) {
+        Manager *m = r->manager;
+
+        return m->state ? state_close_region(m->state, r->name, !schedulable) : 0;
 }
 
 void unstore_region(Region *r) {

@@ -12,6 +12,8 @@ int record_lease(Manager *m, const Lease *l);
 void forget_lease(Manager *m, uint64_t id);
 /* Open and usable: its facts, and its descriptor to the service manager. Logs what fails; returns what the record did. */
 int record_region(Region *r);
+/* That it may be lent, or may not, whatever becomes of the device. */
+int record_schedulable(Region *r, bool schedulable);
 /* Its descriptor is not to be kept any longer. */
 void unstore_region(Region *r);
 /* Its device has gone. */

@@ -66,6 +66,15 @@ int region_begin(Region *r) {
         assert(r);
 
         r->simulated = r->manager->simulation;
+        if (r->manager->state) {
+                k = state_region_is_closed(r->manager->state, r->name);
+                if (k < 0) {
+                        if (r->manager->restore)
+                                r->manager->restore->error = k;
+                        return k;
+                }
+                r->schedulable = k == 0;
+        }
         /* Lower names exist only where firmware runs without a hypervisor carveout: the region may be host memory. */
         r->no_open = !r->simulated && !config_region_allowed(r->manager->config, r->info->pxm);
         if (r->manager->restore && !r->no_open && r->info->size >= provider_granule()) {
@@ -343,14 +352,10 @@ int region_set_schedulable(Region *r, bool schedulable) {
 
         if (r->schedulable == schedulable)
                 return 0;
+        k = record_schedulable(r, schedulable);
+        if (k < 0)
+                return k;
         r->schedulable = schedulable;
-        if (r->state == REGION_READY) {
-                k = record_region(r);
-                if (k < 0) {
-                        r->schedulable = !schedulable;
-                        return k;
-                }
-        }
         log_notice("%s: lending switched %s", r->name, schedulable ? "on" : "off");
         manager_region_changed(r->manager, r);
         if (schedulable)

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "manager.h"
 #include "pidfd.h"
+#include "records.h"
 #include "region-delegate.h"
 #include "region-open.h"
 #include "restore.h"
@@ -224,7 +225,7 @@ static int attach_slice(Region *r, Slice *s) {
         return 0;
 }
 
-static void attach_leases(Region *r) {
+static int attach_leases(Region *r) {
         Lease *l;
 
         /* In the order they were granted: where two records claim a byte, the later is the one that cannot be. */
@@ -236,6 +237,8 @@ static void attach_leases(Region *r) {
                         if (!is_ours(s, r) || !owns_bytes(s))
                                 continue;
                         k = attach_slice(r, s);
+                        if (k == -ENOMEM)
+                                return k;
                         if (k < 0)
                                 (void) log_error_errno(k,
                                                        "Lease %" PRIu64
@@ -243,6 +246,7 @@ static void attach_leases(Region *r) {
                                                        " of %s, which cannot be: %m",
                                                        l->id, s->offset, s->size, r->name);
                 }
+        return 0;
 }
 
 /* Of the slices that had been given back: what nobody else has by now is dirty, and what they wait for. */
@@ -279,10 +283,10 @@ static int attach_returned(Region *r) {
         return 0;
 }
 
-/* The first run of dirty bytes behind at, with the retired pages in it and beside it: those can be lent, too. */
+/* The first run of bytes behind at that are nobody's: dirty ones, and retired pages, for those can be lent, too, and may have gone
+ * bad under somebody. */
 static bool next_unclaimed(const Region *r, uint64_t at, uint64_t *ret_offset, uint64_t *ret_size) {
         uint64_t offset = 0, size = 0;
-        bool dirty = false;
         Extent e;
 
         for (; extent_map_get(r->map, at, &e); at = e.offset + e.size) {
@@ -290,16 +294,12 @@ static bool next_unclaimed(const Region *r, uint64_t at, uint64_t *ret_offset, u
 
                 if (part && size == 0)
                         offset = e.offset;
-                if (part) {
+                if (part)
                         size += e.size;
-                        dirty = dirty || e.state == EXTENT_DIRTY;
-                        continue;
-                }
-                if (dirty)
+                else if (size > 0)
                         break;
-                size = 0;
         }
-        if (!dirty)
+        if (size == 0)
                 return false;
         *ret_offset = offset;
         *ret_size = size;
@@ -364,9 +364,10 @@ static int attach_delegated(Region *r, Provider *p) {
         int k;
 
         k = region_delegated_before(r, p);
+        if (k >= 0)
+                k = attach_leases(r);
         if (k < 0)
                 return k;
-        attach_leases(r);
         RB_FOREACH (l, LeaseTree, &r->manager->leases)
                 for (size_t i = 0; i < l->n_slices; i++)
                         if (l->slices[i].region == r && l->released)
@@ -389,8 +390,9 @@ static int attach(Region *r, Provider *p) {
         if (k < 0)
                 return k;
         r->retired_unknown = unknown;
-        attach_leases(r);
-        k = attach_returned(r);
+        k = attach_leases(r);
+        if (k >= 0)
+                k = attach_returned(r);
         if (k < 0)
                 return k;
         /* Where offsets are ignored a lease of any part keeps the rest from being lent as it is. */
@@ -400,6 +402,19 @@ static int attach(Region *r, Provider *p) {
                         return k;
         }
         return 0;
+}
+
+/* Once it was a member of the region's record. */
+static int take_over_closed(Region *r, const RegionRecord *record) {
+        RegionRecord ours = *record;
+        int k;
+
+        r->schedulable = false;
+        k = record_schedulable(r, false);
+        if (k < 0)
+                return k;
+        ours.schedulable = true;
+        return state_save_region(r->manager->state, &ours);
 }
 
 int restore_region(Region *r, Provider *p) {
@@ -416,19 +431,28 @@ int restore_region(Region *r, Provider *p) {
         /* We have no business with it, and let go of it. Leases that are out live to their end. */
         if (r->mode == REGION_MODE_OBSERVE && !leased)
                 return 0;
+        if (record && !record->schedulable) {
+                k = take_over_closed(r, record);
+                if (k < 0) {
+                        r->manager->restore->error = k;
+                        return 0;
+                }
+        }
         if (record && !same_device(r, p, record)) {
                 log_notice("%s: not the device that it was", r->name);
                 return 0;
         }
-        if (record) {
+        if (record)
                 offsets = record->offsets;
-                r->schedulable = record->schedulable;
-        }
         if (was_delegated(r)) {
                 k = attach_delegated(r, p);
-                if (k < 0)
-                        (void) log_error_errno(k, "%s: failed to take it up again: %m", r->name);
-                return k >= 0;
+                if (k >= 0)
+                        return 1;
+                (void) log_error_errno(k, "%s: failed to take it up again: %m", r->name);
+                /* Another time it may not fail, and then leases are not lost with it. */
+                if (r->provider == p || k == -ENOMEM || k == -EMFILE || k == -ENFILE)
+                        r->manager->restore->error = k;
+                return r->provider == p;
         }
         if (!take_stored(r, p, record, offsets) &&
             (!leased || !take_from_holders(r, p, record, offsets)))

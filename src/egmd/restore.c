@@ -248,6 +248,10 @@ int restore_end(Manager *m) {
                 manager_check_lease(m, l);
         }
         fd_store_finish(m->restore->store);
+        /* What will have those names are other devices. */
+        for (size_t i = 0; i < m->restore->content.n_regions; i++)
+                if (!manager_find_region(m, m->restore->content.regions[i].name))
+                        (void) state_forget_region(m->state, m->restore->content.regions[i].name);
         for (size_t i = 0; i < m->n_regions; i++) {
                 Region *region = m->regions[i];
 

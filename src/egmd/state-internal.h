@@ -10,7 +10,7 @@
 
 #define STATE_DAEMON_FILE "egmd.json"
 
-/* The longest is ".region-NAME.json.tmp". */
+/* The longest is ".region-NAME.closed.tmp". */
 #define STATE_FILE_NAME_MAX (STATE_NAME_MAX + 32U)
 
 struct State {
@@ -25,6 +25,7 @@ typedef enum StateFileKind {
         STATE_FILE_FOREIGN,
         STATE_FILE_DAEMON,
         STATE_FILE_REGION,
+        STATE_FILE_CLOSED,
         STATE_FILE_LEASE,
         STATE_FILE_LIFETIME,
         STATE_FILE_TEMPORARY,

@@ -130,7 +130,7 @@ static int state_find(State *s, FoundList *l) {
         while ((r = state_next_file(d, &kind, &name)) > 0) {
                 Found *f;
 
-                if (kind == STATE_FILE_LIFETIME)
+                if (kind == STATE_FILE_LIFETIME || kind == STATE_FILE_CLOSED)
                         continue;
                 if (l->n == room) {
                         room = MAX((size_t) 16, room * 2);

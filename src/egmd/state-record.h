@@ -57,7 +57,7 @@ typedef struct RegionRecord {
         bool offsets;   /* proven to be honoured */
         dev_t file_dev; /* the open file's inode */
         ino_t file_ino;
-        bool schedulable;
+        bool schedulable; /* false: an earlier version's word, see state_close_region() */
 } RegionRecord;
 
 typedef struct DaemonRecord {

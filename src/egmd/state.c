@@ -21,6 +21,10 @@ void state_region_file(char ret[static STATE_FILE_NAME_MAX], const char *name) {
         (void) snprintf(ret, STATE_FILE_NAME_MAX, "region-%s.json", name);
 }
 
+static void closed_file(char ret[static STATE_FILE_NAME_MAX], const char *name) {
+        (void) snprintf(ret, STATE_FILE_NAME_MAX, "region-%s.closed", name);
+}
+
 static void temporary_file(char ret[static STATE_FILE_NAME_MAX], const char *name) {
         (void) snprintf(ret, STATE_FILE_NAME_MAX, ".%s.tmp", name);
 }
@@ -54,6 +58,8 @@ static StateFileKind name_kind(const char *name) {
                 return STATE_FILE_DAEMON;
         if (name_middle(name, "region-", ".json", middle) && state_name_is_valid(middle))
                 return STATE_FILE_REGION;
+        if (name_middle(name, "region-", ".closed", middle) && state_name_is_valid(middle))
+                return STATE_FILE_CLOSED;
         if (name_is_lease(name, ".json", &id))
                 return STATE_FILE_LEASE;
         if (name_is_lease(name, ".fifo", &id))
@@ -61,7 +67,8 @@ static StateFileKind name_kind(const char *name) {
         if (name_middle(name, ".", ".tmp", middle)) {
                 StateFileKind of = name_kind(middle);
 
-                if (of == STATE_FILE_DAEMON || of == STATE_FILE_REGION || of == STATE_FILE_LEASE)
+                if (of == STATE_FILE_DAEMON || of == STATE_FILE_REGION || of == STATE_FILE_CLOSED ||
+                    of == STATE_FILE_LEASE)
                         return STATE_FILE_TEMPORARY;
         }
         return STATE_FILE_FOREIGN;
@@ -266,6 +273,40 @@ int state_forget_region(State *s, const char *name) {
                 return 0; /* never written */
         state_region_file(file, name);
         return state_unlink(s, file);
+}
+
+int state_close_region(State *s, const char *name, bool closed) {
+        char file[STATE_FILE_NAME_MAX];
+
+        assert(s);
+        assert(name);
+
+        if (!state_name_is_valid(name))
+                return -EINVAL;
+        closed_file(file, name);
+        return closed ? state_write(s, file, s->boot, strlen(s->boot)) : state_unlink(s, file);
+}
+
+int state_region_is_closed(State *s, const char *name) {
+        _cleanup_free_ char *boot = NULL;
+        char file[STATE_FILE_NAME_MAX];
+        int r;
+
+        assert(s);
+        assert(name);
+
+        if (!state_name_is_valid(name))
+                return 0;
+        closed_file(file, name);
+        r = read_full_file_at(s->dir_fd, file, STATE_NAME_MAX, &boot, NULL);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return r;
+        if (streq(boot, s->boot))
+                return 1;
+        (void) state_unlink(s, file);
+        return 0;
 }
 
 int state_forget_lease(State *s, uint64_t id) {

@@ -41,6 +41,9 @@ int state_save_region(State *s, const RegionRecord *r);
 int state_save_lease(State *s, const LeaseRecord *r);
 /* What is not there is forgotten already. */
 int state_forget_region(State *s, const char *name);
+/* That nothing new may be lent of it: of whatever device has that name, now or later. */
+int state_close_region(State *s, const char *name, bool closed);
+int state_region_is_closed(State *s, const char *name);
 /* The record and the FIFO, the record first. */
 int state_forget_lease(State *s, uint64_t id);
 

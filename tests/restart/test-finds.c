@@ -112,12 +112,13 @@ static void wait_gone(Bed *b) {
         }
 }
 
-/* Puts something in the place of what stands between the two in the lease's record. */
-static void edit_record(Bed *b, const char *from, const char *to, const char *instead) {
+/* Puts something in the place of what stands between the two in a record. */
+static void edit_file(Bed *b, const char *name, const char *from, const char *to,
+                      const char *instead) {
         char path[256], *text, *at, *end, *edited;
         size_t n;
 
-        find_path(b, "lease-1.json", path);
+        find_path(b, name, path);
         assert_int_equal(read_full_file_at(AT_FDCWD, path, TEXT_MAX, &text, &n), 0);
         at = strstr(text, from);
         assert_non_null(at);
@@ -128,6 +129,10 @@ static void edit_record(Bed *b, const char *from, const char *to, const char *in
         put(path, edited);
         free(edited);
         free(text);
+}
+
+static void edit_record(Bed *b, const char *from, const char *to, const char *instead) {
+        edit_file(b, "lease-1.json", from, to, instead);
 }
 
 /* ---- The number of a bound process is a thread's by now ---- */
@@ -268,12 +273,112 @@ static void test_no_list(void **state) {
         bed_done(&b);
 }
 
+/* ---- Switched off for maintenance, whatever becomes of the device ---- */
+
+#define EGM4 "{\"name\": \"egm4\", \"size\": \"4M\"}"
+#define EGM4_AGAIN "{\"name\": \"egm4\", \"size\": \"4M\", \"instance\": 2}"
+#define EGM5 "{\"name\": \"egm5\", \"size\": \"2M\"}"
+#define REGIONS(list) "{\"regions\": [" list "]}"
+
+static bool region_is(Bed *b, const char *state) {
+        egm_region *r;
+        bool yes;
+
+        if (egm_get_region(b->connection, "egm4", &r) < 0)
+                return false;
+        yes = streq(egm_region_get_state(r), state);
+        egm_region_unref(r);
+        return yes;
+}
+
+static void wait_region(Bed *b, const char *state) {
+        time_t until = time(NULL) + 60;
+
+        while (!region_is(b, state)) {
+                assert_true(time(NULL) <= until);
+                (void) usleep(20000);
+        }
+}
+
+static void assert_schedulable(Bed *b, bool expected) {
+        egm_region *r;
+
+        assert_int_equal(egm_get_region(b->connection, "egm4", &r), 0);
+        assert_int_equal(egm_region_get_schedulable(r), expected);
+        egm_region_unref(r);
+}
+
+static void test_closed_while_gone(void **state) {
+        egm_lease *l = NULL;
+        Bed b;
+
+        bed_init(&b);
+        b.lease = egm_lease_unref(b.lease);
+        wait_gone(&b);
+        put(b.regions, REGIONS(EGM5));
+        wait_region(&b, "gone");
+        assert_int_equal(egm_set_schedulable(b.connection, "egm4", 0), 0);
+        kill_daemon(&b);
+        start_daemon(&b); /* it has never heard of it */
+        put(b.regions, REGIONS(EGM4_AGAIN));
+        wait_region(&b, "ready");
+        assert_schedulable(&b, false);
+        assert_true(acquire_all(&b, &l) < 0);
+        kill_daemon(&b);
+        start_daemon(&b);
+        assert_schedulable(&b, false);
+        assert_int_equal(egm_set_schedulable(b.connection, "egm4", 1), 0);
+        kill_daemon(&b);
+        start_daemon(&b);
+        assert_schedulable(&b, true);
+        assert_int_equal(acquire_all(&b, &l), 0);
+        egm_lease_unref(l);
+        bed_done(&b);
+}
+
+/* It went, and another came, while nobody was there. */
+static void test_closed_is_the_name(void **state) {
+        Bed b;
+
+        bed_init(&b);
+        assert_int_equal(egm_set_schedulable(b.connection, "egm4", 0), 0);
+        kill_daemon(&b);
+        put(b.regions, REGIONS(EGM4_AGAIN));
+        start_daemon(&b);
+        wait_region(&b, "ready");
+        assert_schedulable(&b, false);
+        bed_done(&b);
+}
+
+/* An earlier version said so in the region's record. */
+static void test_closed_by_record(void **state) {
+        Bed b;
+
+        bed_init(&b);
+        kill_daemon(&b);
+        edit_file(&b, "region-egm4.json", "\"schedulable\":", "}", "false");
+        start_daemon(&b);
+        assert_schedulable(&b, false);
+        assert_true(is_active(&b));
+        kill_daemon(&b);
+        start_daemon(&b);
+        assert_schedulable(&b, false);
+        assert_int_equal(egm_set_schedulable(b.connection, "egm4", 1), 0);
+        kill_daemon(&b);
+        start_daemon(&b);
+        assert_schedulable(&b, true);
+        bed_done(&b);
+}
+
 int main(int argc, char *argv[]) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_thread_has_number),
                         cmocka_unit_test(test_no_fifo),
                         cmocka_unit_test(test_many_slices),
                         cmocka_unit_test(test_no_list),
+                        cmocka_unit_test(test_closed_while_gone),
+                        cmocka_unit_test(test_closed_is_the_name),
+                        cmocka_unit_test(test_closed_by_record),
         };
 
         assert_int_equal(argc, 2);

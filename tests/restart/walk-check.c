@@ -479,6 +479,9 @@ static bool file_is_known(Walk *w, const View *v, const char *name, size_t *n_re
                         ++*n_records;
                         return true;
                 }
+                (void) snprintf(region, sizeof(region), "region-%s.closed", walk_regions[i].name);
+                if (streq(name, region))
+                        return !w->regions[i].schedulable;
         }
         if (strncmp(name, "lease-", 6) != 0)
                 return false;

@@ -168,8 +168,6 @@ static bool foresee_region(Walk *w, const WalkWitnesses *t, unsigned i) {
         WalkRegion *r = w->regions + i;
         bool beyond_start, lent = is_lent(w, i, &beyond_start);
 
-        if (!t->recorded[i] || t->old_format[i])
-                r->schedulable = true;
         if (t->recorded[i] && (t->stored[i] || (lent && walk_model_has_party(w, i))))
                 return false;
         if (t->recorded[i] || !t->stored[i]) {

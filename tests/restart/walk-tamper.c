@@ -264,8 +264,10 @@ static void lose_all(Walk *w, WalkWitnesses *t) {
         for (size_t i = 0; i < WALK_LEASES; i++)
                 if (w->leases[i].used)
                         walk_lease_forget(w, w->leases + i);
-        for (size_t i = 0; i < WALK_REGIONS; i++)
+        for (size_t i = 0; i < WALK_REGIONS; i++) {
                 t->recorded[i] = false;
+                w->regions[i].schedulable = true;
+        }
         /* With the store empty as well, nothing tells this start from the first. */
         if (keeper_n_stored(w->keeper) == 0) {
                 free(w->ids);
@@ -379,7 +381,6 @@ static void tamper_with_files(Walk *w, WalkWitnesses *t) {
                 break;
         case 8:
                 make_old(w, name);
-                t->old_format[i] = true;
                 break;
         case 9:
                 refuse_newer(w, name);

@@ -373,11 +373,10 @@ void walk_op_of_holders(Walk *w);
 typedef struct WalkWitnesses {
         bool stored[WALK_REGIONS];
         bool recorded[WALK_REGIONS];
-        bool old_format[WALK_REGIONS];
         bool foreign[WALK_REGIONS]; /* under its name something else is stored as well */
 } WalkWitnesses;
 
-#define WALK_WITNESSES_COMPLETE ((WalkWitnesses){{true, true, true}, {true, true, true}, {}, {}})
+#define WALK_WITNESSES_COMPLETE ((WalkWitnesses){{true, true, true}, {true, true, true}, {}})
 
 void walk_witnesses_tamper(Walk *w, WalkWitnesses *t);
 

@@ -229,6 +229,35 @@ static void test_upgrade(void **state) {
         state_free(s);
 }
 
+/* Of a name, for this boot. */
+static void test_closed(void **state) {
+        _cleanup_state_content_ StateContent c = {};
+        State *s = state_dir_open();
+
+        assert_int_equal(state_region_is_closed(s, "egm4"), 0);
+        assert_int_equal(state_close_region(s, "egm4", false), 0);
+        assert_int_equal(state_close_region(s, "egm4", true), 0);
+        assert_int_equal(state_close_region(s, "egm4", true), 0);
+        assert_int_equal(state_region_is_closed(s, "egm4"), 1);
+        assert_int_equal(state_region_is_closed(s, "egm5"), 0);
+        assert_int_equal(state_close_region(s, "../egm4", true), -EINVAL);
+        assert_int_equal(state_region_is_closed(s, "../egm4"), 0);
+        state_dir_assert("lock region-egm4.closed ");
+        /* One that was being written goes, what was written stays. */
+        state_dir_put(".region-egm5.closed.tmp", "0c3f");
+        assert_int_equal(state_load(s, &c), 0);
+        assert_int_equal(c.n_damaged, 0);
+        state_dir_assert("lock region-egm4.closed ");
+        assert_int_equal(state_region_is_closed(s, "egm4"), 1);
+        state_dir_put("region-egm4.closed", "another-boot");
+        assert_int_equal(state_region_is_closed(s, "egm4"), 0);
+        state_dir_assert("lock ");
+        assert_int_equal(state_close_region(s, "egm4", true), 0);
+        assert_int_equal(state_close_region(s, "egm4", false), 0);
+        state_dir_assert("lock ");
+        state_free(s);
+}
+
 /* Loads with standard error in a file. */
 static int load_and_listen(State *s, StateContent *c, char **ret_said) {
         int saved = dup(STDERR_FILENO), r;
@@ -480,6 +509,7 @@ int main(void) {
                         STATE_DIR_TEST(test_refuses_what_it_could_not_read),
                         STATE_DIR_TEST(test_forget),
                         STATE_DIR_TEST(test_upgrade),
+                        STATE_DIR_TEST(test_closed),
                         STATE_DIR_TEST(test_newer),
                         STATE_DIR_TEST(test_other_boot),
                         STATE_DIR_TEST(test_damaged),
