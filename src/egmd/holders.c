@@ -396,7 +396,7 @@ int holder_describe(const Holder *h, char **ret) {
         return r < 0 ? -ENOMEM : 0;
 }
 
-int pid_get_unit(pid_t pid, char **ret) {
+int pid_get_unit(pid_t pid, char **ret, char **ret_slice) {
         _cleanup_free_ char *text = NULL;
         char path[64];
         size_t size;
@@ -408,5 +408,5 @@ int pid_get_unit(pid_t pid, char **ret) {
         r = read_full_file_at(AT_FDCWD, path, (64 * KIB), &text, &size);
         if (r < 0)
                 return r;
-        return proc_cgroup_parse_unit(text, size, ret);
+        return proc_cgroup_parse_unit(text, size, ret, ret_slice);
 }

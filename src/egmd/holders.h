@@ -75,8 +75,8 @@ typedef struct HolderScan {
  * is not in the kernel's form is -EBADMSG. */
 int holders_scan(const HolderScan *scan, HolderList *ret);
 
-/* The systemd unit that a process runs in; -ENXIO: in none. */
-int pid_get_unit(pid_t pid, char **ret);
+/* The systemd unit that a process runs in; -ENXIO: in none. ret_slice may be NULL: the slice that the unit is in, or NULL. */
+int pid_get_unit(pid_t pid, char **ret, char **ret_slice);
 
 /* "pid 4711 (qemu-system-aar, machine-qemu.scope)" */
 int holder_describe(const Holder *h, char **ret);

@@ -574,7 +574,7 @@ int proc_look_owner(ProcLook *l, uid_t *ret_uid, char **ret_unit) {
                 return r;
         /* Who cannot be told apart by unit still has a pid: no cgroups at all is fine. */
         n = read_text(l->dir, "cgroup", text);
-        if (n >= 0 && proc_cgroup_parse_unit(text, (size_t) n, &unit) == -ENOMEM)
+        if (n >= 0 && proc_cgroup_parse_unit(text, (size_t) n, &unit, NULL) == -ENOMEM)
                 return -ENOMEM;
         *ret_uid = uid;
         *ret_unit = TAKE_PTR(unit);

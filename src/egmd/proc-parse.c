@@ -236,7 +236,8 @@ int proc_fdinfo_parse_flags(const char *text, size_t size, int *ret) {
 }
 
 static bool is_unit_name(const Cursor *c) {
-        static const char *const types[] = {".service", ".scope", ".socket", ".mount", ".swap"};
+        static const char *const types[] = {".service", ".scope", ".socket",
+                                            ".mount",   ".swap",  ".slice"};
         static const char valid[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                     "0123456789:-_.\\@";
 
@@ -249,10 +250,10 @@ static bool is_unit_name(const Cursor *c) {
         return false;
 }
 
-/* "/machine.slice/machine-qemu.scope/libvirt/emulator": the first that is no slice. What lies below is the
- * unit's own to name, so nothing there is believed. */
-static bool unit_of_path(Cursor path, Cursor *ret) {
-        Cursor component;
+/* "/machine.slice/machine-qemu.scope/libvirt/emulator": the first that is no slice, and the slice that it is in (empty:
+ * none). What lies below is the unit's own to name, so nothing there is believed. */
+static bool unit_of_path(Cursor path, Cursor *ret, Cursor *ret_slice) {
+        Cursor component, slice = {path.at, path.at};
 
         if (has_suffix(&path, " (deleted)"))
                 path.end -= strlen(" (deleted)");
@@ -264,19 +265,24 @@ static bool unit_of_path(Cursor path, Cursor *ret) {
                 slash = memchr(path.at, '/', (size_t) (path.end - path.at));
                 component = (Cursor){path.at, slash ?: path.end};
                 path.at = component.end;
-                if (has_suffix(&component, ".slice"))
+                if (has_suffix(&component, ".slice")) {
+                        if (!is_unit_name(&component))
+                                return false;
+                        slice = component;
                         continue;
+                }
                 /* Escaped where it would be mistaken for a file of the cgroup itself. */
                 (void) skip_char(&component, '_');
                 if (!is_unit_name(&component))
                         return false;
                 *ret = component;
+                *ret_slice = slice;
                 return true;
         }
         return false;
 }
 
-int proc_cgroup_parse_unit(const char *text, size_t size, char **ret) {
+int proc_cgroup_parse_unit(const char *text, size_t size, char **ret, char **ret_slice) {
         static const char *const hierarchies[] = {":name=systemd:", "::"};
         Cursor c = {text, text + size}, line;
 
@@ -284,7 +290,8 @@ int proc_cgroup_parse_unit(const char *text, size_t size, char **ret) {
         assert(ret);
 
         while (take_line(&c, &line)) {
-                Cursor path = line, unit;
+                _cleanup_free_ char *in = NULL;
+                Cursor path = line, unit, slice;
                 uint64_t id;
                 char *s;
 
@@ -294,12 +301,19 @@ int proc_cgroup_parse_unit(const char *text, size_t size, char **ret) {
                         if (!has_prefix(&path, hierarchies[i]))
                                 continue;
                         path.at += strlen(hierarchies[i]);
-                        if (!unit_of_path(path, &unit))
+                        if (!unit_of_path(path, &unit, &slice))
                                 break;
+                        if (ret_slice && slice.at < slice.end) {
+                                in = strndup(slice.at, (size_t) (slice.end - slice.at));
+                                if (!in)
+                                        return -ENOMEM;
+                        }
                         s = strndup(unit.at, (size_t) (unit.end - unit.at));
                         if (!s)
                                 return -ENOMEM;
                         *ret = s;
+                        if (ret_slice)
+                                *ret_slice = TAKE_PTR(in);
                         return 0;
                 }
         }

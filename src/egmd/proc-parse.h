@@ -45,5 +45,6 @@ int proc_status_parse_uid(const char *text, size_t size, uid_t *ret);
 /* The flags of /proc/PID/fdinfo/FD, as open() takes them. */
 int proc_fdinfo_parse_flags(const char *text, size_t size, int *ret);
 
-/* The systemd unit of /proc/PID/cgroup (unified, hybrid, legacy); -ENXIO: in none. */
-int proc_cgroup_parse_unit(const char *text, size_t size, char **ret);
+/* The systemd unit of /proc/PID/cgroup (unified, hybrid, legacy); -ENXIO: in none. ret_slice may be NULL: the slice that the
+ * unit is in, NULL for the one around all. */
+int proc_cgroup_parse_unit(const char *text, size_t size, char **ret, char **ret_slice);

@@ -48,11 +48,17 @@ static void check_stat(const char *text, size_t size) {
 
 /* A unit's name is one component of the path, and may stand anywhere. */
 static void check_cgroup(const char *text, size_t size) {
-        _cleanup_free_ char *unit = NULL;
+        _cleanup_free_ char *unit = NULL, *slice = NULL;
 
-        if (proc_cgroup_parse_unit(text, size, &unit) < 0) {
-                FUZZ_CHECK(!unit);
+        if (proc_cgroup_parse_unit(text, size, &unit, &slice) < 0) {
+                FUZZ_CHECK(!unit && !slice);
                 return;
+        }
+        if (slice) {
+                FUZZ_CHECK(memmem(text, size, slice, strlen(slice)));
+                FUZZ_CHECK(streq(strrchr(slice, '.'), ".slice") && !strchr(slice, '/'));
+                for (const char *p = slice; *p; p++)
+                        FUZZ_CHECK(*p > ' ' && *p <= '~');
         }
         FUZZ_CHECK(strlen(unit) > 1 && strlen(unit) < size);
         FUZZ_CHECK(memmem(text, size, unit, strlen(unit)));

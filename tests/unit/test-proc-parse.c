@@ -307,52 +307,56 @@ static void test_fdinfo(void **state) {
 
 static void test_unit(void **state) {
         static const struct {
-                const char *text, *unit;
+                const char *text, *unit, *slice;
         } cases[] = {
-                        {"0::/system.slice/foo.service\n", "foo.service"},
-                        {"0::/system.slice/foo.service", "foo.service"},
+                        {"0::/system.slice/foo.service\n", "foo.service", "system.slice"},
+                        {"0::/system.slice/foo.service", "foo.service", "system.slice"},
                         {"0::/machine.slice/machine-qemu\\x2d1.scope/libvirt/emulator\n",
-                         "machine-qemu\\x2d1.scope"},
+                         "machine-qemu\\x2d1.scope", "machine.slice"},
                         {"0::/user.slice/user-0.slice/user@0.service/app.slice/x.scope\n",
-                         "user@0.service"},
-                        {"0::/a.slice/a-b.slice/c.service (deleted)\n", "c.service"},
-                        {"0::/init.scope\n", "init.scope"},
-                        {"0::/system.slice/_cpu.service\n", "cpu.service"},
-                        {"0::/\n", NULL},
-                        {"0::\n", NULL},
-                        {"", NULL},
-                        {"0::/system.slice\n", NULL},
-                        {"0::/system.slice/\n", NULL},
-                        {"0::/docker/0123.scope\n", NULL}, /* not below a unit of systemd's */
-                        {"0::/../foo.service\n", NULL},
-                        {"0::foo.service\n", NULL},
-                        {"0::/.service\n", NULL},
-                        {"0::/a b.service\n", NULL},
-                        {"0::/a\x1b[2J.service\n", NULL},
-                        {"0::/\xff.service\n", NULL},
+                         "user@0.service", "user-0.slice"},
+                        {"0::/a.slice/a-b.slice/c.service (deleted)\n", "c.service", "a-b.slice"},
+                        {"0::/init.scope\n", "init.scope", NULL},
+                        {"0::/system.slice/_cpu.service\n", "cpu.service", "system.slice"},
+                        {"0::/a\x1b.slice/foo.service\n", NULL, NULL},
+                        {"0::/.slice/foo.service\n", NULL, NULL},
+                        {"0::/\n", NULL, NULL},
+                        {"0::\n", NULL, NULL},
+                        {"", NULL, NULL},
+                        {"0::/system.slice\n", NULL, NULL},
+                        {"0::/system.slice/\n", NULL, NULL},
+                        {"0::/docker/0123.scope\n", NULL, NULL}, /* not below a unit of systemd's */
+                        {"0::/../foo.service\n", NULL, NULL},
+                        {"0::foo.service\n", NULL, NULL},
+                        {"0::/.service\n", NULL, NULL},
+                        {"0::/a b.service\n", NULL, NULL},
+                        {"0::/a\x1b[2J.service\n", NULL, NULL},
+                        {"0::/\xff.service\n", NULL, NULL},
                         /* hybrid and legacy */
                         {"9:name=systemd:/system.slice/foo.service\n8:pids:/x.service\n0::/\n",
-                         "foo.service"},
+                         "foo.service", "system.slice"},
                         {"4:memory:/bar.service\n1:name=systemd:/\n0::/system.slice/foo.service\n",
-                         "foo.service"},
-                        {"4:memory:/bar.service\n", NULL},
-                        {"4:name=other:/bar.service\n", NULL},
-                        {"1:name=systemd:/foo.scope/0::/bar.service\n", "foo.scope"},
+                         "foo.service", "system.slice"},
+                        {"4:memory:/bar.service\n", NULL, NULL},
+                        {"4:name=other:/bar.service\n", NULL, NULL},
+                        {"1:name=systemd:/foo.scope/0::/bar.service\n", "foo.scope", NULL},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 size_t n = strlen(cases[i].text);
-                _cleanup_free_ char *text = exact(cases[i].text, n), *unit = NULL;
-                int r = proc_cgroup_parse_unit(text, n, &unit);
+                _cleanup_free_ char *text = exact(cases[i].text, n), *unit = NULL, *slice = NULL;
+                int r = proc_cgroup_parse_unit(text, n, &unit, &slice);
 
-                if (r != (cases[i].unit ? 0 : -ENXIO) || !streq_ptr(unit, cases[i].unit))
-                        fail_msg("%s: %i, %s", cases[i].text, r, unit ?: "none");
+                if (r != (cases[i].unit ? 0 : -ENXIO) || !streq_ptr(unit, cases[i].unit) ||
+                    !streq_ptr(slice, cases[i].slice))
+                        fail_msg("%s: %i, %s in %s", cases[i].text, r, unit ?: "none",
+                                 slice ?: "none");
         }
         {
                 static const char bad[] = "garbage\n";
                 _cleanup_free_ char *unit = NULL;
 
-                assert_int_equal(proc_cgroup_parse_unit(bad, strlen(bad), &unit), -EBADMSG);
+                assert_int_equal(proc_cgroup_parse_unit(bad, strlen(bad), &unit, NULL), -EBADMSG);
                 assert_null(unit);
         }
 }
