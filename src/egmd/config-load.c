@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <sys/stat.h>
 
 #include "config.h"
@@ -163,6 +164,25 @@ int config_read_host(Config *c, const char *root, config_warning_t warning, void
         return 0;
 }
 
+void config_find_users(Config *c, config_warning_t warning, void *userdata) {
+        for (size_t i = 0; i < c->quota.n_rules; i++) {
+                QuotaRule *rule = c->quota.rules + i;
+                const struct passwd *user;
+                char message[512];
+
+                if (rule->scope != QUOTA_USER || rule->uid != (uid_t) -1)
+                        continue;
+                user = getpwnam(rule->glob);
+                if (user) {
+                        rule->uid = user->pw_uid;
+                        continue;
+                }
+                (void) snprintf(message, sizeof(message),
+                                "[User %s]: there is no such user; ignored", rule->glob);
+                warning(message, userdata);
+        }
+}
+
 static void log_one(const char *message, void *userdata) {
         log_warning("%s", message);
 }
@@ -179,6 +199,7 @@ int config_load(const char *file, Config **ret) {
         if (r < 0)
                 return log_error_errno(r, "Failed to read the configuration%s%s: %m",
                                        file ? " " : "", file ?: "");
+        config_find_users(c, log_one, NULL);
         *ret = TAKE_PTR(c);
         return 0;
 }

@@ -20,6 +20,7 @@ typedef enum Section {
         SECTION_NONE, /* in front of the first, or one that is not known */
         SECTION_EGMD,
         SECTION_REGION,
+        SECTION_QUOTA, /* of a user, a unit or a slice */
 } Section;
 
 typedef struct Parser {
@@ -28,6 +29,7 @@ typedef struct Parser {
         unsigned line; /* where the current setting begins */
         Section section;
         size_t region;
+        size_t rule;
         bool told; /* that settings stand outside of a section */
         config_warning_t warning;
         void *userdata;
@@ -41,7 +43,7 @@ typedef struct Setting {
         const char *key;
         const char *allowed;
         setting_parse_t parse;
-        size_t offset, size; /* in Config, or in ConfigRegion */
+        size_t offset, size; /* in Config, ConfigRegion or QuotaRule */
 } Setting;
 
 /* ---- Warnings ---- */
@@ -136,6 +138,18 @@ static int parse_limit(Parser *p, const char *value, void *dest) {
                 return -EINVAL;
         *(uint64_t *) dest = size;
         return 0;
+}
+
+static int parse_quota_bytes(Parser *p, const char *value, void *dest) {
+        return config_parse_quota(value, true, true, dest);
+}
+
+static int parse_quota_share(Parser *p, const char *value, void *dest) {
+        return config_parse_quota(value, false, true, dest);
+}
+
+static int parse_quota_count(Parser *p, const char *value, void *dest) {
+        return config_parse_quota(value, false, false, dest);
 }
 
 static int parse_number(const char *value, uint64_t min, uint64_t max, void *dest) {
@@ -258,6 +272,10 @@ static int parse_low_regions(Parser *p, const char *value, void *dest) {
 
 #define EGMD(member) offsetof(Config, member), sizeof(((Config *) NULL)->member)
 #define REGION(member) offsetof(ConfigRegion, member), sizeof(((ConfigRegion *) NULL)->member)
+#define QUOTA(member) offsetof(QuotaRule, member), sizeof(((QuotaRule *) NULL)->member)
+#define QUOTA_BYTES_WORDS "bytes (K, M, G, T), 0% to 100%, or infinity"
+#define QUOTA_SHARE_WORDS "a number, 0% to 100%, or infinity"
+#define QUOTA_COUNT_WORDS "a number or infinity"
 #define MODES "auto, shared, whole or observe"
 #define BOOLEANS "yes or no"
 
@@ -281,8 +299,26 @@ static const Setting settings[] = {
                 {SECTION_EGMD, "OverreachAction", "log or kill", parse_overreach, EGMD(overreach)},
                 {SECTION_EGMD, "LeasesMax", "1 to 16384", parse_leases_max, EGMD(leases_max)},
                 {SECTION_EGMD, "WaitingMax", "0 to 1024", parse_waiting_max, EGMD(waiting_max)},
-                {SECTION_EGMD, "BytesMaxPerUid", "bytes (K, M, G, T) or infinity", parse_limit,
-                 EGMD(bytes_max_per_uid)},
+                {SECTION_EGMD, "BytesMaxPerUid", QUOTA_BYTES_WORDS, parse_quota_bytes,
+                 EGMD(quota.per_uid[QUOTA_BYTES])},
+                {SECTION_EGMD, "LeasesMaxPerUid", QUOTA_SHARE_WORDS, parse_quota_share,
+                 EGMD(quota.per_uid[QUOTA_LEASES])},
+                {SECTION_EGMD, "SlicesMaxPerUid", QUOTA_COUNT_WORDS, parse_quota_count,
+                 EGMD(quota.per_uid[QUOTA_SLICES])},
+                {SECTION_EGMD, "WaitingMaxPerUid", QUOTA_SHARE_WORDS, parse_quota_share,
+                 EGMD(quota.per_uid[QUOTA_WAITING])},
+                {SECTION_EGMD, "CallsMaxPerUid", QUOTA_COUNT_WORDS, parse_quota_count,
+                 EGMD(quota.per_uid[QUOTA_CALLS])},
+                {SECTION_QUOTA, "BytesMax", QUOTA_BYTES_WORDS, parse_quota_bytes,
+                 QUOTA(limits[QUOTA_BYTES])},
+                {SECTION_QUOTA, "LeasesMax", QUOTA_SHARE_WORDS, parse_quota_share,
+                 QUOTA(limits[QUOTA_LEASES])},
+                {SECTION_QUOTA, "SlicesMax", QUOTA_COUNT_WORDS, parse_quota_count,
+                 QUOTA(limits[QUOTA_SLICES])},
+                {SECTION_QUOTA, "WaitingMax", QUOTA_SHARE_WORDS, parse_quota_share,
+                 QUOTA(limits[QUOTA_WAITING])},
+                {SECTION_QUOTA, "CallsMax", QUOTA_COUNT_WORDS, parse_quota_count,
+                 QUOTA(limits[QUOTA_CALLS])},
                 {SECTION_REGION, "Mode", MODES, parse_mode, REGION(mode)},
 };
 
@@ -295,6 +331,10 @@ static int reset(Parser *p, const Setting *s, void *dest) {
 
         if (s->section == SECTION_REGION) {
                 p->config->regions[p->region].has_mode = false;
+                return 0;
+        }
+        if (s->section == SECTION_QUOTA) {
+                *(QuotaLimit *) dest = (QuotaLimit){.kind = QUOTA_NOT_SET};
                 return 0;
         }
         r = config_new(&defaults);
@@ -323,8 +363,9 @@ static void distrust(Parser *p, const Setting *s, void *dest, const char *value)
 }
 
 static int apply(Parser *p, const Setting *s, const char *value) {
-        char *base = s->section == SECTION_REGION ? (char *) (p->config->regions + p->region)
-                                                  : (char *) p->config;
+        char *base = s->section == SECTION_REGION  ? (char *) (p->config->regions + p->region)
+                     : s->section == SECTION_QUOTA ? (char *) (p->config->quota.rules + p->rule)
+                                                   : (char *) p->config;
         void *dest = base + s->offset;
         int r;
 
@@ -345,6 +386,10 @@ static int apply(Parser *p, const Setting *s, const char *value) {
 }
 
 static const char *section_name(const Parser *p) {
+        static const char *const scopes[_QUOTA_SCOPE_MAX] = {"User", "Unit", "Slice"};
+
+        if (p->section == SECTION_QUOTA)
+                return scopes[p->config->quota.rules[p->rule].scope];
         return p->section == SECTION_EGMD ? "Egmd" : "Region";
 }
 
@@ -406,7 +451,28 @@ static int enter_region(Parser *p, const char *name) {
         return 0;
 }
 
+static int enter_owner(Parser *p, QuotaScope scope, const char *name) {
+        int r = config_add_rule(p->config, scope, name, &p->rule);
+
+        if (r == -EINVAL)
+                warn(p, "'%s' is no %s's name%s; ignored", show(name).text,
+                     quota_scope_to_string(scope),
+                     scope == QUOTA_USER ? "" : " like vm.service, or a pattern");
+        else if (r == -E2BIG)
+                warn(p, "More than %u users, units and slices; ignored", CONFIG_RULES_MAX);
+        if (r == -EINVAL || r == -E2BIG)
+                return 0;
+        if (r >= 0)
+                p->section = SECTION_QUOTA;
+        return r;
+}
+
 static int parse_section(Parser *p, char *line) {
+        static const struct {
+                const char *prefix;
+                QuotaScope scope;
+        } owners[] = {{"User ", QUOTA_USER}, {"Unit ", QUOTA_UNIT}, {"Slice ", QUOTA_SLICE}};
+
         size_t n = strlen(line);
 
         p->section = SECTION_NONE;
@@ -423,9 +489,18 @@ static int parse_section(Parser *p, char *line) {
         }
         if (strncmp(line, "Region ", 7) == 0)
                 return enter_region(p, line + 7 + strspn(line + 7, BLANK));
+        for (size_t i = 0; i < ELEMENTSOF(owners); i++) {
+                size_t length = strlen(owners[i].prefix);
+
+                if (strncmp(line, owners[i].prefix, length) == 0)
+                        return enter_owner(p, owners[i].scope,
+                                           line + length + strspn(line + length, BLANK));
+        }
         /* For others' use. */
         if (strncmp(line, "X-", 2) != 0)
-                warn(p, "No section [%s] is known, only [Egmd] and [Region NAME]; ignored",
+                warn(p,
+                     "No section [%s] is known, only [Egmd], [Region], [User], [Unit] and [Slice]; "
+                     "ignored",
                      show(line).text);
         return 0;
 }

@@ -39,7 +39,17 @@ int config_new(Config **ret) {
                         .overreach = OVERREACH_LOG,
                         .leases_max = CONFIG_LEASES_MAX,
                         .waiting_max = CONFIG_WAITING_MAX,
-                        .bytes_max_per_uid = UINT64_MAX,
+                        /* One user alone neither takes the host nor closes it to others. */
+                        .quota.per_uid =
+                                        {
+                                                        [QUOTA_BYTES] = {QUOTA_PERCENT, 50},
+                                                        [QUOTA_LEASES] = {QUOTA_PERCENT, 25},
+                                                        [QUOTA_SLICES] = {QUOTA_ABSOLUTE,
+                                                                          CONFIG_LEASES_MAX / 2},
+                                                        [QUOTA_WAITING] = {QUOTA_PERCENT, 25},
+                                                        [QUOTA_CALLS] = {QUOTA_ABSOLUTE,
+                                                                         CONFIG_WAITING_MAX / 2},
+                                        },
         };
         *ret = c;
         return 0;
@@ -52,6 +62,9 @@ Config *config_free(Config *c) {
                 free(c->regions[i].name);
         free(c->regions);
         free(c->scrub_cpus);
+        for (size_t i = 0; i < c->quota.n_rules; i++)
+                free(c->quota.rules[i].glob);
+        free(c->quota.rules);
         return mfree(c);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "macro.h"
+#include "quota.h"
 
 /* What the host's administrator wants: egmd.conf(5). A mistake in a file costs the setting it is in and a warning, not the
  * service; except that where a region may have been meant to be left alone, it is. */
@@ -46,6 +47,7 @@ OverreachAction overreach_action_from_string(const char *s);
 #define CONFIG_WAITING_MAX 1024U
 #define CONFIG_THREADS_MAX 256U
 #define CONFIG_CPU_MAX 8191U
+#define CONFIG_RULES_MAX 1024U
 #define CONFIG_ALIGN_MAX (1 * GIB)
 
 typedef struct ConfigRegion {
@@ -71,8 +73,8 @@ typedef struct Config {
         OverreachAction overreach;
         uint64_t leases_max;
         uint64_t waiting_max;
-        uint64_t bytes_max_per_uid; /* UINT64_MAX: no limit */
-        bool unreadable;            /* there is more that could not be read */
+        QuotaRules quota; /* a user's glob is his name as it was written; of nobody: uid -1 */
+        bool unreadable;  /* there is more that could not be read */
 } Config;
 
 /* Everything at its default. */
@@ -91,6 +93,13 @@ typedef void (*config_warning_t)(const char *message, void *userdata);
 /* Adds one file's settings; later ones win. name: the file's, for warnings. -ENOMEM is the only failure. Pure. */
 int config_parse(Config *c, const char *text, size_t size, const char *name,
                  config_warning_t warning, void *userdata);
+
+/* "50%" where that may be, "infinity", or a number (of bytes: with K, M, G, T). -EINVAL. Pure. */
+int config_parse_quota(const char *value, bool bytes, bool may_percent, QuotaLimit *ret);
+/* The rule of that name; there is one now. -EINVAL: a name that none of these has; -E2BIG. Pure. */
+int config_add_rule(Config *c, QuotaScope scope, const char *name, size_t *ret);
+/* Finds the users whose names were written; whom there is not, is left out. */
+void config_find_users(Config *c, config_warning_t warning, void *userdata);
 
 /* One file and nothing else; it has to be there: -errno. */
 int config_read_file(Config *c, const char *path, config_warning_t warning, void *userdata);

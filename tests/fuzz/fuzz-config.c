@@ -10,6 +10,31 @@ static void on_warning(const char *message, void *userdata) {
                 FUZZ_CHECK(*s >= ' ' && *s <= '~');
 }
 
+static void check_limits(const QuotaLimit *limits) {
+        for (int i = 0; i < _QUOTA_RESOURCE_MAX; i++) {
+                FUZZ_CHECK(limits[i].kind <= QUOTA_INFINITY);
+                FUZZ_CHECK(limits[i].kind != QUOTA_PERCENT || limits[i].value <= 100);
+        }
+}
+
+/* What the rules are for: they are matched with names. */
+static void check_quota(const QuotaRules *rules) {
+        QuotaParty *p;
+        Quota *q;
+
+        check_limits(rules->per_uid);
+        for (size_t i = 0; i < rules->n_rules; i++) {
+                check_limits(rules->rules[i].limits);
+                FUZZ_CHECK(*rules->rules[i].glob);
+        }
+        FUZZ_CHECK(rules->n_rules <= CONFIG_RULES_MAX);
+        FUZZ_CHECK(quota_new(rules, 0, &q) >= 0);
+        FUZZ_CHECK(quota_party_new(q, 1000, "vm@1.service", "tenant-a.slice", &p) >= 0);
+        (void) quota_check(p, &(QuotaAmounts){.of = {1, 1, 1, 1, 1}}, NULL);
+        quota_party_unref(p);
+        quota_free(q);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(config_freep) Config *c = NULL;
 
@@ -27,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         FUZZ_CHECK(c->scrub_bandwidth > 0);
         FUZZ_CHECK(c->leases_max > 0 && c->leases_max <= CONFIG_LEASES_MAX);
         FUZZ_CHECK(c->waiting_max <= CONFIG_WAITING_MAX);
+        check_quota(&c->quota);
         for (size_t i = 0; i < c->n_scrub_cpus; i++)
                 FUZZ_CHECK(c->scrub_cpus[i] <= CONFIG_CPU_MAX &&
                            (i == 0 || c->scrub_cpus[i - 1] < c->scrub_cpus[i]));

@@ -66,7 +66,14 @@ static void describe(const Config *c, const char *key, char *buf, size_t size) {
         CASE("OverreachAction", "%s", overreach_action_to_string(c->overreach));
         CASE("LeasesMax", "%" PRIu64, c->leases_max);
         CASE("WaitingMax", "%" PRIu64, c->waiting_max);
-        CASE("BytesMaxPerUid", "%" PRIu64, c->bytes_max_per_uid);
+        for (int i = 0; i < _QUOTA_RESOURCE_MAX; i++) {
+                char name[32];
+
+                (void) snprintf(name, sizeof(name), "%sMaxPerUid", quota_resource_to_string(i));
+                CASE(name, "%s %" PRIu64,
+                     (const char *const[]){"", "=", "%", "inf"}[c->quota.per_uid[i].kind],
+                     c->quota.per_uid[i].value);
+        }
 #undef CASE
         assert_string_equal(key, "ScrubCPUs");
         *buf = '\0';
@@ -157,10 +164,28 @@ static const struct {
                 {"LeasesMax", "16385", "16384", "1 to 16384"},
                 {"WaitingMax", "0", "0", NULL},
                 {"WaitingMax", "1025", "1024", "0 to 1024"},
-                {"BytesMaxPerUid", "447G", "479962595328", NULL},
-                {"BytesMaxPerUid", "infinity", INFINITE, NULL},
-                {"BytesMaxPerUid", "16E", INFINITE, "or infinity"},
-                {"BytesMaxPerUid", "half", INFINITE, "or infinity"},
+                {"BytesMaxPerUid", "447G", "= 479962595328", NULL},
+                {"BytesMaxPerUid", "0", "= 0", NULL},
+                {"BytesMaxPerUid", "", "% 50", NULL},
+                {"BytesMaxPerUid", "75%", "% 75", NULL},
+                {"BytesMaxPerUid", "100%", "% 100", NULL},
+                {"BytesMaxPerUid", "infinity", "inf 0", NULL},
+                {"BytesMaxPerUid", "101%", "% 50", "0% to 100%, or infinity"},
+                {"BytesMaxPerUid", "%", "% 50", "0% to 100%, or infinity"},
+                {"BytesMaxPerUid", "-1%", "% 50", "0% to 100%, or infinity"},
+                {"BytesMaxPerUid", "1.5%", "% 50", "0% to 100%, or infinity"},
+                {"BytesMaxPerUid", "0000000000050%", "% 50", "0% to 100%, or infinity"},
+                {"BytesMaxPerUid", "16E", "% 50", "or infinity"},
+                {"BytesMaxPerUid", "half", "% 50", "or infinity"},
+                {"LeasesMaxPerUid", "7", "= 7", NULL},
+                {"LeasesMaxPerUid", "50%", "% 50", NULL},
+                {"LeasesMaxPerUid", "7K", "% 25", "a number, 0% to 100%, or infinity"},
+                {"SlicesMaxPerUid", "7", "= 7", NULL},
+                {"SlicesMaxPerUid", "50%", "= 8192", "a number or infinity"},
+                {"WaitingMaxPerUid", "0", "= 0", NULL},
+                {"WaitingMaxPerUid", "", "% 25", NULL},
+                {"CallsMaxPerUid", "9", "= 9", NULL},
+                {"CallsMaxPerUid", "9%", "= 512", "a number or infinity"},
 };
 
 static void test_values(void **state) {
@@ -201,6 +226,8 @@ static void test_again(void **state) {
                         {"Verify", "whole", "x"},         {"RequireEnforcement", "yes", "x"},
                         {"OverreachAction", "kill", "x"}, {"LeasesMax", "7", "x"},
                         {"WaitingMax", "7", "x"},         {"BytesMaxPerUid", "7", "x"},
+                        {"LeasesMaxPerUid", "7", "x"},    {"SlicesMaxPerUid", "7", "x"},
+                        {"WaitingMaxPerUid", "7", "x"},   {"CallsMaxPerUid", "7", "x"},
                         {"AllowLowRegions", "egm2", "x"},
         };
 
@@ -329,11 +356,12 @@ static void test_form(void **state) {
                          "f:4: [Egmd] knows no 'leasesmax'; ignored\n"},
                         {"[X-Other]\nLeasesMax=7\n[Egmd]\nWaitingMax=1\n", 16384, ""},
                         {"[Other]\nLeasesMax=7\nA=2\n", 16384,
-                         "f:1: No section [Other] is known, only [Egmd] and [Region NAME]; "
-                         "ignored\n"},
+                         "f:1: No section [Other] is known, only [Egmd], [Region], [User], [Unit] "
+                         "and [Slice]; ignored\n"},
                         {"[\n[]\n", 16384,
                          "f:1: '[' has no ']'; ignored, as what follows\n"
-                         "f:2: No section [] is known, only [Egmd] and [Region NAME]; ignored\n"},
+                         "f:2: No section [] is known, only [Egmd], [Region], [User], [Unit] and "
+                         "[Slice]; ignored\n"},
                         {"[Egmd]\nLeasesMax=7\x01\x1b[2J\n", 16384,
                          "f:2: 'LeasesMax=7??[2J' holds control characters; ignored\n"},
                         {"[Egmd]\nLeasesMax=7\xc3\xa4\n", 16384,
