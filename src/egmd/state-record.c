@@ -21,6 +21,8 @@ void lease_record_done(LeaseRecord *r) {
         free(r->boot);
         free(r->label);
         free(r->unit);
+        free(r->account_unit);
+        free(r->account_slice);
         free(r->bound);
         for (size_t i = 0; i < r->n_slices; i++)
                 free(r->slices[i].region);
@@ -103,6 +105,10 @@ int lease_record_check(const LeaseRecord *r, char **ret_why) {
         if (r->unit && !text_is_valid(r->unit))
                 return state_refuse(ret_why,
                                     "unit: too long, not UTF-8 or with control characters");
+        if ((r->account_unit && !text_is_valid(r->account_unit)) ||
+            (r->account_slice && !text_is_valid(r->account_slice)))
+                return state_refuse(ret_why,
+                                    "account: too long, not UTF-8 or with control characters");
         if (!lease_lifetime_to_string(r->lifetime))
                 return state_refuse(ret_why, "lifetime: no such one");
         if (r->owner_pid < 0)
@@ -331,6 +337,8 @@ int lease_record_to_text(const LeaseRecord *r, char **ret, size_t *ret_size) {
                 text_number_member(&t, "delegate", r->delegate_uid);
         else
                 text_string_member(&t, "delegate", NULL);
+        text_string_member(&t, "account_unit", r->account_unit);
+        text_string_member(&t, "account_slice", r->account_slice);
         text_bound(&t, r);
         text_slices(&t, r);
         return text_finish(&t, ret, ret_size);

@@ -6,8 +6,8 @@
 /* What the daemon writes down to find again after a restart, and its form: JSON, one object per file. Pure: no
  * file, no clock. */
 
-/* 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
-#define STATE_FORMAT 2U
+/* 2 had no accounts. 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
+#define STATE_FORMAT 3U
 #define STATE_FORMAT_OLDEST 1U
 /* No file of ours is longer. */
 #define STATE_FILE_MAX (64 * KIB)
@@ -46,6 +46,8 @@ typedef struct LeaseRecord {
         size_t n_bound;
         SliceRecord *slices; /* at least one */
         size_t n_slices;
+        char *account_unit; /* whose quota it is on, besides the owner's; may be NULL (always in format 1 and 2) */
+        char *account_slice;
 } LeaseRecord;
 
 typedef struct RegionRecord {

@@ -216,6 +216,8 @@ static void make_old(Walk *w, const char *name) {
         drop_member(text, "start");
         drop_member(text, "schedulable");
         drop_member(text, "delegate");
+        drop_member(text, "account_unit");
+        drop_member(text, "account_slice");
         write_file(w, name, text, strlen(text));
         free(text);
 }

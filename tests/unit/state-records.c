@@ -122,6 +122,8 @@ static void random_lease(LeaseRecord *r) {
                         .owner_uid = (uid_t) random_number(UINT32_MAX),
                         .owner_pid = (pid_t) random_number(INT_MAX),
                         .unit = random_text(),
+                        .account_unit = random_text(),
+                        .account_slice = random_text(),
                         .created_usec = random_number(UINT64_MAX),
                         .released = random_below(2) == 0,
                         .delegated = random_below(4) == 0,
@@ -181,6 +183,8 @@ void lease_record_assert_equal(const LeaseRecord *a, const LeaseRecord *b) {
         assert_true(a->owner_uid == b->owner_uid);
         assert_int_equal(a->owner_pid, b->owner_pid);
         assert_text_equal(a->unit, b->unit);
+        assert_text_equal(a->account_unit, b->account_unit);
+        assert_text_equal(a->account_slice, b->account_slice);
         assert_true(a->created_usec == b->created_usec);
         assert_int_equal(a->released, b->released);
         assert_int_equal(a->delegated, b->delegated);

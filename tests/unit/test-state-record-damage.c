@@ -10,7 +10,7 @@
 static void test_truncations(void **state) {
         static const char *const names[] = {"lease-7.json", "region-egm4.json", "egmd.json"};
 
-        for (unsigned format = 1; format <= 2; format++)
+        for (unsigned format = 1; format <= 3; format++)
                 for (int kind = 0; kind < _RECORD_KIND_MAX; kind++) {
                         size_t size;
                         char *text = record_fixture(format, names[kind], &size);
@@ -79,10 +79,11 @@ static void test_mutations(void **state) {
         assert_true(bad > 10000);
 }
 
-#define HEAD "{\"private\":\"\",\"format\":2,\"boot\":\"b\","
+#define HEAD "{\"private\":\"\",\"format\":3,\"boot\":\"b\","
 #define LEASE_TEXT \
         HEAD "\"id\":7,\"label\":\"\",\"lifetime\":\"descriptor\",\"uid\":0,\"pid\":1," \
-             "\"unit\":\"\",\"created\":5,\"released\":false,\"delegate\":null,\"bound\":[{" \
+             "\"unit\":\"\",\"created\":5,\"released\":false,\"delegate\":null," \
+             "\"account_unit\":\"a.service\",\"account_slice\":null,\"bound\":[{" \
              "\"pid\":3,\"start\":4}]," \
              "\"slices\":[{\"region\":\"egm4\",\"offset\":0,\"size\":65536,\"phase\":\"leased\"}]" \
              "}"
@@ -125,6 +126,12 @@ static const struct {
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":1", "label: not text"},
                 {RECORD_LEASE, "\"unit\":\"\"", "\"unit\":null", NULL},
                 {RECORD_LEASE, "\"unit\":\"\"", "\"unit\":[]", "unit: not text"},
+                {RECORD_LEASE, "\"a.service\"", "null", NULL},
+                {RECORD_LEASE, "\"a.service\"", "7", "account_unit: not text"},
+                {RECORD_LEASE, "\"account_slice\":null", "\"account_slice\":\"a.slice\"", NULL},
+                {RECORD_LEASE, "\"account_slice\":null", "\"account_slice\":\"\\u0001\"",
+                 "account: "},
+                {RECORD_LEASE, "\"account_slice\":null,", "", "account_slice: missing"},
                 {RECORD_LEASE, "descriptor", "eternal", "lifetime: no such one"},
                 {RECORD_LEASE, "\"descriptor\"", "null", "lifetime: not text"},
                 {RECORD_LEASE, "\"uid\":0", "\"uid\":4294967295", NULL},
@@ -166,14 +173,14 @@ static const struct {
                 {RECORD_LEASE, "{\"private\"", "[{\"private\"", "not JSON"},
                 {RECORD_LEASE, "\"private\":\"\",", "", "private: missing"},
                 {RECORD_LEASE, "\"private\":\"\",", "\"private\":1,", "private: not text"},
-                {RECORD_LEASE, "\"format\":2", "\"format\":0", "format: 0 has never been"},
-                {RECORD_LEASE, "\"format\":2", "\"format\":-3", "format: negative"},
-                {RECORD_LEASE, "\"format\":2", "\"format\":\"3\"", "format: not a whole number"},
-                {RECORD_LEASE, "\"format\":2", "\"format\":4294967296",
+                {RECORD_LEASE, "\"format\":3", "\"format\":0", "format: 0 has never been"},
+                {RECORD_LEASE, "\"format\":3", "\"format\":-3", "format: negative"},
+                {RECORD_LEASE, "\"format\":3", "\"format\":\"4\"", "format: not a whole number"},
+                {RECORD_LEASE, "\"format\":3", "\"format\":4294967296",
                  "format: 4294967296 is larger"},
-                {RECORD_LEASE, "\"format\":2", "\"format\":1", "unknown key"},
-                {RECORD_LEASE, "\"format\":2,", "", "format: missing"},
-                {RECORD_LEASE, "\"format\":2", "\"format\":2,\"format\":2", "twice"},
+                {RECORD_LEASE, "\"format\":3", "\"format\":1", "unknown key"},
+                {RECORD_LEASE, "\"format\":3,", "", "format: missing"},
+                {RECORD_LEASE, "\"format\":3", "\"format\":3,\"format\":3", "twice"},
                 {RECORD_LEASE, "\"boot\":\"b\"", "\"boot\":\"\"", "boot: "},
                 {RECORD_LEASE, "\"boot\":\"b\"", "\"boot\":null", "boot: not text"},
                 {RECORD_REGION, "egm4", "e/4", "name: "},

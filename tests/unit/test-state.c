@@ -219,7 +219,7 @@ static void test_upgrade(void **state) {
         assert_int_equal(c.leases[1].slices[0].phase, SLICE_DRAINING);
         assert_int_equal(state_save_lease(s, c.leases), 0);
         text = state_dir_get("lease-7.json");
-        assert_non_null(strstr(text, "\"format\":2,"));
+        assert_non_null(strstr(text, "\"format\":3,"));
         assert_non_null(strstr(text, "{\"pid\":4244,\"start\":0}"));
         free(text);
         state_content_done(&c);
@@ -282,7 +282,7 @@ static void test_newer(void **state) {
                 char *before, *after, *said;
 
                 for (size_t k = 0; k < ELEMENTSOF(newer); k++)
-                        state_dir_put_fixture(k == i ? 3 : 2, newer[k]);
+                        state_dir_put_fixture(k == i ? 4 : 3, newer[k]);
                 state_dir_put("lease-1.json", "damaged");
                 state_dir_put("lease-99.json", "damaged");
                 state_dir_put("region-a.json", "damaged");
@@ -297,8 +297,8 @@ static void test_newer(void **state) {
                 after = state_dir_names();
                 assert_string_equal(after, before);
                 assert_int_equal(c.n_leases, 42);
-                if (!strstr(said, newer[i]) || !strstr(said, "format 3") ||
-                    !strstr(said, "up to 2"))
+                if (!strstr(said, newer[i]) || !strstr(said, "format 4") ||
+                    !strstr(said, "up to 3"))
                         fail_msg("\"%s\" does not say it all", said);
                 free(before);
                 free(after);
@@ -313,10 +313,10 @@ static void test_other_boot(void **state) {
         _cleanup_state_content_ StateContent c = {};
         State *s;
 
-        state_dir_put_fixture(2, "egmd.json");
-        state_dir_put_fixture(2, "region-egm4.json");
+        state_dir_put_fixture(3, "egmd.json");
+        state_dir_put_fixture(3, "region-egm4.json");
         state_dir_put_fixture(1, "lease-8.json");
-        state_dir_put_fixture(2, "lease-7.json");
+        state_dir_put_fixture(3, "lease-7.json");
         assert_int_equal(mkfifo(PATH("lease-7.fifo"), 0600), 0);
         assert_int_equal(state_open(state_dir, "another-boot", &s), 0);
         assert_int_equal(state_dir_save_lease(s, 9, "of this boot"), 0);
@@ -343,10 +343,10 @@ static void test_damaged(void **state) {
         state_dir_put("lease-4.json", big);
         assert_int_equal(state_dir_save_lease(s, 7, "seven"), 0);
         assert_int_equal(rename(PATH("lease-7.json"), PATH("lease-8.json")), 0);
-        state_dir_put_fixture(2, "region-egm4.json");
+        state_dir_put_fixture(3, "region-egm4.json");
         assert_int_equal(rename(PATH("region-egm4.json"), PATH("region-egm5.json")), 0);
         state_dir_put("lease-8.json.damaged", "older");
-        state_dir_put("egmd.json", "{\"format\":2}");
+        state_dir_put("egmd.json", "{\"format\":3}");
         assert_int_equal(state_dir_save_lease(s, 5, "not here"), 0);
         assert_int_equal(rename(PATH("lease-5.json"), PATH("elsewhere")), 0);
         assert_int_equal(symlink("elsewhere", PATH("lease-5.json")), 0);
