@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "accounts.h"
 #include "fd-util.h"
 #include "lease-users.h"
 #include "lifeline.h"
@@ -39,6 +40,8 @@ void acquire_request_done(AcquireRequest *q) {
         q->n_slices = 0;
         q->label = mfree(q->label);
         q->unit = mfree(q->unit);
+        q->unit_slice = mfree(q->unit_slice);
+        q->party = quota_party_unref(q->party);
         q->holder = safe_close(q->holder);
 }
 
@@ -76,6 +79,24 @@ static void reserve_for(const AcquireRequest *q, PlacementRegion *regions, size_
                                 regions[i].reserved++;
                                 break;
                         }
+}
+
+/* What those who wait may use is not for those behind them: of the regions, and of what their user may have. Who waits for
+ * room on his own account holds nobody else up. Up to there; NULL: all of them. */
+static void reserve_for_waiters(Manager *m, const Waiter *until, PlacementRegion *regions,
+                                size_t n) {
+        Waiter *w;
+
+        accounts_begin_turn(m);
+        TAILQ_FOREACH (w, &m->waiters, link) {
+                const QuotaAmounts want = accounts_request(&w->request);
+
+                if (w == until)
+                        break;
+                if (accounts_check(&w->request, NULL) >= 0)
+                        reserve_for(&w->request, regions, n);
+                quota_reserve(w->request.party, &want);
+        }
 }
 
 static void cancel_slices(Manager *m, uint64_t id, const Placed *placed, size_t n) {
@@ -123,6 +144,7 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         l->created_usec = manager_now_usec(m);
         l->delegated = q->delegate;
         l->delegate_uid = q->delegate_uid;
+        l->party = quota_party_ref(q->party);
         r = manager_lifeline_new(m, l, ret_fd);
         if (r < 0)
                 return r;
@@ -193,6 +215,9 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
         Lease *l = NULL;
         int r;
 
+        r = accounts_check(q, reterr);
+        if (r < 0)
+                return r;
         if (m->n_leases >= m->config->leases_max)
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
                                      "%u leases are out; the limit is %" PRIu64, m->n_leases,
@@ -224,6 +249,7 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                 return r;
         }
         m->next_lease_id++;
+        accounts_add_lease(l);
         manager_add_lease(m, l);
         *ret = l;
         return 0;
@@ -274,9 +300,13 @@ static bool satisfiable_later(Manager *m, const AcquireRequest *q) {
         return r >= 0;
 }
 
-static bool worth_waiting(EgmErrorKind kind) {
+static bool lacks_memory(EgmErrorKind kind) {
         return kind == EGM_ERROR_NO_CAPACITY || kind == EGM_ERROR_FRAGMENTED ||
                kind == EGM_ERROR_NOT_PARTITIONABLE || kind == EGM_ERROR_REGION_NOT_READY;
+}
+
+static bool worth_waiting(EgmErrorKind kind) {
+        return lacks_memory(kind) || kind == EGM_ERROR_QUOTA_EXCEEDED;
 }
 
 /* The refusal once more, now with who has the memory: that is looked up for those only who get to read it. until: the waiter
@@ -287,14 +317,9 @@ static void name_users(Manager *m, const AcquireRequest *q, const Waiter *until,
         char *users[MANAGER_REGIONS_MAX] = {};
         Placed placed[EGM_SLICES_MAX];
         size_t n = describe_regions(m, regions);
-        Waiter *w;
         int r = 0;
 
-        TAILQ_FOREACH (w, &m->waiters, link) {
-                if (w == until)
-                        break;
-                reserve_for(&w->request, regions, n);
-        }
+        reserve_for_waiters(m, until, regions, n);
         for (size_t i = 0; i < n && r >= 0; i++) {
                 r = lease_users(&m->leases, m->regions[i], q->uid, users + i);
                 if (r >= 0 && *users[i])
@@ -317,12 +342,17 @@ static void name_users(Manager *m, const AcquireRequest *q, const Waiter *until,
                 free(users[i]);
 }
 
+static void dequeue(Waiter *w) {
+        TAILQ_REMOVE(&w->manager->waiters, w, link);
+        w->manager->n_waiters--;
+        accounts_end_wait(&w->request);
+}
+
 /* Takes it out of the queue, with that answer. */
 static void waiter_end(Waiter *w, int r, const EgmError *e) {
         Manager *m = w->manager;
 
-        TAILQ_REMOVE(&m->waiters, w, link);
-        m->n_waiters--;
+        dequeue(w);
         m->counters.refused++;
         w->done(r, e, NULL, -EBADF, w->userdata);
         waiter_free(w);
@@ -335,7 +365,8 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         Waiter *w = userdata;
         int r;
 
-        name_users(w->manager, &w->request, w, &w->last);
+        if (lacks_memory(w->last.kind))
+                name_users(w->manager, &w->request, w, &w->last);
         r = egm_error_set(&e, EGM_ERROR_TIMED_OUT, "Waited %" PRIu64 ".%03" PRIu64 "s in vain: %s",
                           w->request.wait_usec / USEC_PER_SEC,
                           w->request.wait_usec % USEC_PER_SEC / USEC_PER_MSEC,
@@ -386,9 +417,11 @@ static int enqueue(Manager *m, AcquireRequest *q, EgmError *why, acquire_done_t 
 
 static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_done_t done,
                           void *userdata, Waiter **ret) {
+        _cleanup_egm_error_ EgmError quota = EGM_ERROR_NULL;
         int r;
 
-        if (q->wait_usec == 0 || !worth_waiting(e->kind) || m->stopping || !satisfiable_later(m, q))
+        if (q->wait_usec == 0 || !worth_waiting(e->kind) || m->stopping || !accounts_may_ever(q) ||
+            !satisfiable_later(m, q))
                 return -ENOENT;
         if (m->n_waiters >= m->config->waiting_max) {
                 egm_error_done(e);
@@ -397,9 +430,18 @@ static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_do
                                      m->n_waiters, m->config->waiting_max);
                 return -ENOENT;
         }
+        r = accounts_begin_wait(q, &quota);
+        if (r < 0) {
+                egm_error_done(e);
+                *e = quota;
+                quota = EGM_ERROR_NULL;
+                return -ENOENT;
+        }
         r = enqueue(m, q, e, done, userdata, ret);
-        if (r < 0)
+        if (r < 0) {
+                accounts_end_wait(q);
                 return r;
+        }
         /* Somebody waits for the bytes now: what is being scrubbed becomes urgent. */
         for (size_t i = 0; i < m->n_regions; i++)
                 region_scrub_kick(m->regions[i]);
@@ -412,7 +454,6 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
         PlacementRegion regions[MANAGER_REGIONS_MAX];
         _cleanup_close_ int fd = -EBADF;
         Lease *l = NULL;
-        Waiter *w;
         size_t n;
         int r;
 
@@ -426,16 +467,17 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
                 if (q->slices[i].align == 0)
                         q->slices[i].align = m->config->default_align;
         n = describe_regions(m, regions);
-        r = placement_check(q->slices, q->n_slices, regions, n, &e);
+        r = accounts_open(m, q);
+        if (r >= 0)
+                r = placement_check(q->slices, q->n_slices, regions, n, &e);
         if (r >= 0)
                 r = check_holder(q, &e);
         if (r >= 0) {
                 poll_candidates(m, q, regions);
-                TAILQ_FOREACH (w, &m->waiters, link)
-                        reserve_for(&w->request, regions, n);
+                reserve_for_waiters(m, NULL, regions, n);
                 r = try_grant(m, q, regions, n, &l, &fd, &e);
         }
-        if (r < 0 && worth_waiting(e.kind))
+        if (r < 0 && lacks_memory(e.kind))
                 name_users(m, q, NULL, &e);
         if (r < 0 && e.kind != EGM_ERROR_NONE) {
                 int k = refuse_or_wait(m, q, &e, done, userdata, ret_waiter);
@@ -459,8 +501,7 @@ void waiter_cancel(Waiter *w) {
         if (!w)
                 return;
         m = w->manager;
-        TAILQ_REMOVE(&m->waiters, w, link);
-        m->n_waiters--;
+        dequeue(w);
         waiter_free(w);
         manager_serve_waiters(m);
 }
@@ -479,7 +520,9 @@ void manager_serve_waiters(Manager *m) {
         for (size_t i = 0; i < m->n_regions; i++)
                 region_poll_retired(m->regions[i]);
         n = describe_regions(m, regions);
+        accounts_begin_turn(m);
         for (w = TAILQ_FIRST(&m->waiters); w; w = next) {
+                const QuotaAmounts want = accounts_request(&w->request);
                 _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
                 _cleanup_close_ int fd = -EBADF;
                 Lease *l = NULL;
@@ -488,14 +531,15 @@ void manager_serve_waiters(Manager *m) {
                 next = TAILQ_NEXT(w, link);
                 r = try_grant(m, &w->request, regions, n, &l, &fd, &e);
                 if (r < 0 && worth_waiting(e.kind)) {
-                        reserve_for(&w->request, regions, n);
+                        if (lacks_memory(e.kind))
+                                reserve_for(&w->request, regions, n);
+                        quota_reserve(w->request.party, &want);
                         egm_error_done(&w->last);
                         w->last = e;
                         e = EGM_ERROR_NULL;
                         continue;
                 }
-                TAILQ_REMOVE(&m->waiters, w, link);
-                m->n_waiters--;
+                dequeue(w);
                 if (r < 0)
                         m->counters.refused++;
                 w->done(r, &e, l, fd, w->userdata);
@@ -508,8 +552,7 @@ void manager_drop_waiters(Manager *m) {
         Waiter *w;
 
         while ((w = TAILQ_FIRST(&m->waiters))) {
-                TAILQ_REMOVE(&m->waiters, w, link);
-                m->n_waiters--;
+                dequeue(w);
                 waiter_free(w);
         }
 }

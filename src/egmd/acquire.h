@@ -25,7 +25,9 @@ typedef struct AcquireRequest {
         uint64_t wait_usec;
         uid_t uid; /* the lease's owner; (uid_t) -1 until it is known */
         pid_t pid;
-        char *unit; /* of that process, or NULL */
+        char *unit;        /* of that process, or NULL */
+        char *unit_slice;  /* that it is in, or NULL */
+        QuotaParty *party; /* made of these when the request is taken up */
 } AcquireRequest;
 
 void acquire_request_done(AcquireRequest *q);

@@ -8,6 +8,7 @@
 
 struct PendingAcquire {
         Bus *bus;
+        Peer *peer; /* outlives the call: see bus_acquire_forget() */
         sd_bus_message *message;
         Waiter *waiter; /* NULL while it is being decided */
         TAILQ_ENTRY(PendingAcquire) link;
@@ -17,6 +18,7 @@ static PendingAcquire *pending_free(PendingAcquire *p) {
         if (!p)
                 return NULL;
         TAILQ_REMOVE(&p->bus->pending, p, link);
+        bus_end_call(p->peer);
         sd_bus_message_unref(p->message);
         return mfree(p);
 }
@@ -164,7 +166,7 @@ static void describe_bytes(const AcquireRequest *q, char buf[static 32]) {
 }
 
 /* 1: it may; 0: polkit is asked, the call comes again; negative: refused. */
-static int check_may_acquire(sd_bus_message *m, const AcquireRequest *q, const Peer *peer,
+static int check_may_acquire(sd_bus_message *m, const AcquireRequest *q, Peer *peer,
                              sd_bus_error *reterr) {
         bool persistent = q->lifetime == LEASE_LIFETIME_PERSISTENT;
         char bytes[32];
@@ -210,16 +212,24 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         if (q.uid == (uid_t) -1)
                 q.uid = peer->uid;
         q.pid = peer->pid;
-        if (peer->unit && free_and_strdup(&q.unit, peer->unit) < 0) {
+        if (free_and_strdup(&q.unit, peer->unit) < 0 ||
+            free_and_strdup(&q.unit_slice, peer->slice) < 0) {
                 acquire_request_done(&q);
                 return -ENOMEM;
+        }
+        r = bus_begin_call(peer, &e);
+        if (r < 0) {
+                acquire_request_done(&q);
+                b->manager->counters.refused++;
+                return bus_refuse(reterr, r, &e);
         }
         p = malloc(sizeof(*p));
         if (!p) {
+                bus_end_call(peer);
                 acquire_request_done(&q);
                 return -ENOMEM;
         }
-        *p = (PendingAcquire){.bus = b, .message = sd_bus_message_ref(m)};
+        *p = (PendingAcquire){.bus = b, .peer = peer, .message = sd_bus_message_ref(m)};
         TAILQ_INSERT_TAIL(&b->pending, p, link);
         /* p is gone when this returns, unless there is a waiter. */
         manager_acquire(b->manager, &q, acquire_done, p, &waiter);

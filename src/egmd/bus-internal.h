@@ -38,7 +38,10 @@ struct Peer {
         bool known;
         uid_t uid;
         pid_t pid;
-        char *unit; /* that its process runs in, or NULL */
+        char *unit;  /* that its process runs in, or NULL */
+        char *slice; /* that the unit is in, or NULL */
+        QuotaParty *party;
+        unsigned n_calls; /* of this name, that wait for their answer */
         gid_t *gids;
         size_t n_gids;
         sd_bus_message **waiting; /* calls that came before the answer */
@@ -51,6 +54,9 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr);
 /* NULL: not asked for yet. */
 Peer *bus_peer_find(Bus *b, const char *name);
 bool bus_peer_is_root(const Peer *p);
+/* A call that is answered later counts, until it is. Negative: there are too many of them. */
+int bus_begin_call(Peer *p, EgmError *reterr);
+void bus_end_call(Peer *p);
 bool bus_peer_may_acquire(const Bus *b, const Peer *p);
 bool bus_peer_owns(const Peer *p, const Lease *l);
 int bus_peers_watch(Bus *b); /* hears of peers that go */
@@ -70,7 +76,7 @@ typedef enum PolkitAction {
 
 /* 1: allowed; 0: asked, the call will be dispatched again; negative: refused. reterr is left alone by a plain no
  * (-EACCES): the caller knows better what its own rule is. details: pairs for polkit's rules, NULL-terminated. */
-int bus_polkit_check(const Peer *peer, sd_bus_message *call, PolkitAction action,
+int bus_polkit_check(Peer *peer, sd_bus_message *call, PolkitAction action,
                      const char *const *details, sd_bus_error *reterr);
 /* The call is dispatched again, but what it was about has gone. */
 void bus_polkit_drop(Bus *b, const sd_bus_message *call);
@@ -86,6 +92,8 @@ bool bus_may_read(Bus *b, sd_bus_message *reply, uid_t owner);
 /* ---- bus-options.c: a{sv} -> requests ---- */
 
 int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr);
+/* (uid_t) -1: any. */
+int bus_read_quotas(sd_bus_message *m, uid_t *ret, EgmError *reterr);
 int bus_read_no_options(sd_bus_message *m, EgmError *reterr);
 
 /* ---- bus-acquire.c ---- */
@@ -94,6 +102,10 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr);
 /* Ends what a client that has gone still waits for. */
 void bus_acquire_forget(Bus *b, const char *sender);
 int bus_append_slices(sd_bus_message *m, const Lease *l);
+
+/* ---- bus-quota.c ---- */
+
+int bus_method_get_quotas(sd_bus_message *m, void *userdata, sd_bus_error *reterr);
 
 /* ---- one per object ---- */
 

@@ -300,6 +300,17 @@ int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr) {
         return 0;
 }
 
+int bus_read_quotas(sd_bus_message *m, uid_t *ret, EgmError *reterr) {
+        static const Option options[] = {{"Uid", "u", read_owner, 0}};
+        uid_t uid = (uid_t) -1;
+        int r;
+
+        r = read_options(m, options, ELEMENTSOF(options), &uid, reterr);
+        if (r >= 0)
+                *ret = uid;
+        return r;
+}
+
 int bus_read_no_options(sd_bus_message *m, EgmError *reterr) {
         return read_options(m, NULL, 0, NULL, reterr);
 }

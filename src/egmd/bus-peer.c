@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include "accounts.h"
 #include "bus-internal.h"
 #include "holders.h"
 #include "log.h"
@@ -7,6 +8,8 @@
 /* The bus is asked once who a peer is; the answer holds until the name goes, and a unique name never comes back. */
 
 #define PEER_WAITING_MAX 256U
+/* For who has no limit as a user. */
+#define PEER_CALLS_MAX 2048U
 
 static Peer *peer_free(Peer *p) {
         if (!p)
@@ -16,7 +19,10 @@ static Peer *peer_free(Peer *p) {
         free(p->waiting);
         sd_bus_slot_unref(p->query);
         free(p->gids);
+        assert(p->n_calls == 0);
+        quota_party_unref(p->party);
         free(p->unit);
+        free(p->slice);
         free(p->name);
         return mfree(p);
 }
@@ -133,9 +139,11 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *reter
         int r;
 
         r = e ? -sd_bus_error_get_errno(e) : read_credentials(p, m);
+        if (r >= 0 && p->pid > 0)
+                (void) pid_get_unit(p->pid, &p->unit, &p->slice);
+        if (r >= 0)
+                r = quota_party_new(p->bus->manager->quota, p->uid, p->unit, p->slice, &p->party);
         p->known = r >= 0;
-        if (p->known && p->pid > 0)
-                (void) pid_get_unit(p->pid, &p->unit);
         if (!p->known)
                 (void) log_debug_errno(r, "Failed to find out who %s is: %m", p->name);
         for (size_t i = 0; i < p->n_waiting; i++) {
@@ -208,6 +216,25 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
 
 bool bus_peer_is_root(const Peer *p) {
         return p->uid == 0 || p->uid == geteuid();
+}
+
+int bus_begin_call(Peer *p, EgmError *reterr) {
+        int r;
+
+        if (p->n_calls >= PEER_CALLS_MAX)
+                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
+                                     "%u calls of %s wait for their answers; the limit is %u",
+                                     p->n_calls, p->name, PEER_CALLS_MAX);
+        r = accounts_begin_call(p->bus->manager, p->party, reterr);
+        if (r >= 0)
+                p->n_calls++;
+        return r;
+}
+
+void bus_end_call(Peer *p) {
+        assert(p->n_calls > 0);
+        p->n_calls--;
+        accounts_end_call(p->party);
 }
 
 bool bus_peer_may_acquire(const Bus *b, const Peer *p) {

@@ -30,6 +30,7 @@ typedef enum Verdict {
 
 struct PolkitQuery {
         Bus *bus;
+        Peer *peer; /* outlives it: see bus_polkit_forget() */
         sd_bus_message *call;
         sd_bus_slot *slot; /* of the question; NULL: answered */
         uint64_t number;
@@ -78,6 +79,7 @@ static PolkitQuery *query_free(PolkitQuery *q) {
                 TAILQ_REMOVE(&q->bus->queries, q, link);
                 q->bus->n_queries--;
         }
+        bus_end_call(q->peer);
         if (q->slot)
                 (void) cancel(q);
         sd_bus_slot_unref(q->slot);
@@ -198,20 +200,28 @@ static int check_limits(const Bus *b, uid_t uid, sd_bus_error *reterr) {
         return 0;
 }
 
-static int query_new(Bus *b, sd_bus_message *call, uid_t uid, PolkitAction action,
-                     const char *const *details) {
+static int query_new(Peer *peer, sd_bus_message *call, PolkitAction action,
+                     const char *const *details, sd_bus_error *reterr) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         _cleanup_(query_freep) PolkitQuery *q = NULL;
+        Bus *b = peer->bus;
         int r;
 
+        r = bus_begin_call(peer, &e);
+        if (r < 0)
+                return bus_refuse(reterr, r, &e);
         q = malloc(sizeof(*q));
-        if (!q)
+        if (!q) {
+                bus_end_call(peer);
                 return -ENOMEM;
+        }
         *q = (PolkitQuery){
                         .bus = b,
+                        .peer = peer,
                         .call = sd_bus_message_ref(call),
                         .number = ++b->last_query,
                         .action = action,
-                        .uid = uid,
+                        .uid = peer->uid,
         };
         TAILQ_INSERT_TAIL(&b->queries, q, link);
         b->n_queries++;
@@ -256,7 +266,7 @@ static int conclude(const PolkitQuery *q, sd_bus_error *reterr) {
         }
 }
 
-int bus_polkit_check(const Peer *peer, sd_bus_message *call, PolkitAction action,
+int bus_polkit_check(Peer *peer, sd_bus_message *call, PolkitAction action,
                      const char *const *details, sd_bus_error *reterr) {
         Bus *b = peer->bus;
         PolkitQuery *q;
@@ -277,7 +287,7 @@ int bus_polkit_check(const Peer *peer, sd_bus_message *call, PolkitAction action
         r = check_limits(b, peer->uid, reterr);
         if (r < 0)
                 return r;
-        return query_new(b, call, peer->uid, action, details);
+        return query_new(peer, call, action, details, reterr);
 }
 
 void bus_polkit_drop(Bus *b, const sd_bus_message *call) {

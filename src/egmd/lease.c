@@ -71,6 +71,8 @@ Lease *lease_free(Lease *l) {
                 ranges_done(&l->slices[i].unclean);
         }
         free(l->slices);
+        assert(!l->counted);
+        quota_party_unref(l->party);
         lease_clear_blockers(l);
         free(l->label);
         free(l->holder_unit);

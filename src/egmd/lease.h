@@ -5,6 +5,7 @@
 #include <bsd/sys/tree.h>
 #include <sys/types.h>
 
+#include "quota.h"
 #include "ranges.h"
 
 /* What one VM holds, and the rules of its life. Pure: no descriptor, no clock, no region; the manager feeds
@@ -55,6 +56,7 @@ typedef struct Slice {
         uint64_t offset;
         uint64_t size;
         SlicePhase phase;
+        bool counted;        /* on the accounts of its lease's party */
         uint64_t drain_turn; /* only a scan of a later turn proves that nobody touches it */
         Ranges unclean;      /* while scrubbing: what is not zero again yet */
         TAILQ_ENTRY(Slice) phase_link; /* in the region's list of draining or scrubbing slices */
@@ -79,6 +81,8 @@ struct Lease {
         char *label;
         LeaseLifetime lifetime;
         uid_t owner_uid;
+        QuotaParty *party; /* whose accounts it goes on; NULL: nobody's */
+        bool counted;      /* on those accounts */
         pid_t owner_pid;   /* who asked; for display only, may be gone or reused */
         char *holder_unit; /* systemd unit of the process bound to it, else of who asked */
         uint64_t created_usec;

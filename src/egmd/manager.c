@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include "accounts.h"
 #include "fd-util.h"
 #include "holders.h"
 #include "lifeline.h"
@@ -79,6 +80,9 @@ int manager_new(sd_event *event, const Config *config, Manager **ret) {
         *m = (Manager){.event = sd_event_ref(event), .config = config, .next_lease_id = 1};
         RB_INIT(&m->leases);
         TAILQ_INIT(&m->waiters);
+        r = accounts_new(m);
+        if (r < 0)
+                return r;
         r = topology_new(&m->topology);
         if (r < 0)
                 return r;
@@ -115,6 +119,7 @@ static void free_lease(Manager *m, Lease *l) {
         RB_REMOVE(LeaseTree, &m->leases, l);
         if (!l->hidden)
                 m->n_leases--;
+        accounts_lease_over(l);
         l->lifeline = lifeline_free(l->lifeline);
         lease_free(l);
 }
@@ -130,6 +135,7 @@ Manager *manager_free(Manager *m) {
         manager_drop_waiters(m);
         while ((l = RB_MIN(LeaseTree, &m->leases)))
                 free_lease(m, l);
+        accounts_free(m);
         m->drain = drain_free(m->drain);
         /* Joins the threads: from here on nobody uses a provider. */
         for (size_t i = 0; i < m->n_regions; i++)
@@ -359,7 +365,7 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         }
         l->n_bound = lifeline_bound(l->lifeline);
         free(l->holder_unit);
-        if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit) < 0)
+        if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit, NULL) < 0)
                 l->holder_unit = NULL;
         manager_lease_changed(m, l);
         return 0;
@@ -444,6 +450,7 @@ void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t s
                         continue;
                 TAILQ_REMOVE(&region->scrubbing, s, phase_link);
                 s->phase = SLICE_DONE;
+                accounts_slice_over(s);
                 manager_lease_changed(m, l);
                 /* The lease's other slices may be in this list too, but it goes only when none is. */
                 collect_lease(m, l);
@@ -465,6 +472,7 @@ void manager_region_lost(Manager *m, Region *region) {
                         if (s->phase != SLICE_DONE) {
                                 unlink_slice(m, s);
                                 s->phase = SLICE_LOST;
+                                accounts_slice_over(s);
                                 hit = true;
                         }
                         s->region = NULL;

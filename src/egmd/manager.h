@@ -52,6 +52,8 @@ typedef struct SocketCapacity {
 struct Manager {
         sd_event *event;
         const Config *config; /* borrowed */
+        Quota *quota;
+        sd_event_source *room_source; /* serves who waits for room in a quota */
         Topology *topology;
         Scrubber *scrubber;
         cpu_set_t *scrub_cpus; /* that it may use; NULL: its own choice */

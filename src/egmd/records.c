@@ -41,6 +41,8 @@ int record_lease(Manager *m, const Lease *l) {
                         .n_bound = lifeline_bound(l->lifeline),
                         .slices = slices,
                         .n_slices = l->n_slices,
+                        .account_unit = (char *) quota_party_unit(l->party),
+                        .account_slice = (char *) quota_party_slice(l->party),
         };
         for (unsigned i = 0; i < record.n_bound; i++)
                 bound[i] = (BoundRecord){.pid = lifeline_pid(l->lifeline, i),

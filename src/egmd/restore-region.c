@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include "accounts.h"
 #include "fd-util.h"
 #include "holders.h"
 #include "lifeline.h"
@@ -278,6 +279,7 @@ static int attach_returned(Region *r) {
                         if (s->unclean.n == 0) {
                                 TAILQ_REMOVE(&r->scrubbing, s, phase_link);
                                 s->phase = SLICE_DONE;
+                                accounts_slice_over(s);
                         }
                 }
         return 0;

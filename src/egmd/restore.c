@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include "accounts.h"
 #include "fd-util.h"
 #include "lifeline.h"
 #include "log.h"
@@ -95,6 +96,10 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
         l->released = record->released;
         l->delegated = record->delegated;
         l->delegate_uid = record->delegate_uid;
+        r = quota_party_new(m->quota, l->owner_uid, record->account_unit, record->account_slice,
+                            &l->party);
+        if (r < 0)
+                return r;
         if (!l->released) {
                 r = restore_lifeline(m, l, record);
                 if (r < 0) {
@@ -102,6 +107,7 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
                         return r;
                 }
         }
+        accounts_add_lease(l);
         manager_insert_lease(m, TAKE_PTR(l));
         return 0;
 }
@@ -218,6 +224,7 @@ static bool lose_slices(Lease *l) {
                 /* Being scrubbed means: no longer this lease's. */
                 hit = hit || s->phase != SLICE_SCRUBBING;
                 s->phase = s->phase == SLICE_SCRUBBING ? SLICE_DONE : SLICE_LOST;
+                accounts_slice_over(s);
         }
         return hit;
 }
