@@ -226,6 +226,8 @@ int verb_status(const Options *o, int n_args, char **args) {
         _cleanup_egm_(snapshot) egm_snapshot *s = NULL;
         int r, status = STATUS_OK;
 
+        if (o->quota)
+                return show_quotas(o, n_args, args);
         if (n_args > 0 && o->json != JSON_OFF)
                 return verb_show_lease(o, n_args, args);
         if (n_args == 0) {

@@ -12,7 +12,7 @@ typedef struct Verb {
 } Verb;
 
 static const Verb verbs[] = {
-                {"status", 0, -1, 0, false, verb_status},
+                {"status", 0, -1, OPTIONS_STATUS, false, verb_status},
                 {"list-regions", 0, 0, 0, false, verb_list_regions},
                 {"list-leases", 0, 0, 0, false, verb_list_leases},
                 {"show-region", 0, -1, OPTIONS_PROPERTY, false, verb_show_region},
@@ -33,6 +33,7 @@ static const char help_text[] =
                 "\n"
                 "%1$sLooking:%3$s\n"
                 "  status [LEASE...]          What there is and who has it (default)\n"
+                "  status --quota [USER]      What users and units may have, and have\n"
                 "  list-regions               Regions\n"
                 "  list-leases                Leases\n"
                 "  show-region [REGION...]    Regions as KEY=VALUE\n"

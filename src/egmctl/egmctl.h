@@ -44,6 +44,11 @@ int complain_oom(void);
 int connect_bus(const Options *o, egm_connection **ret);
 int take_snapshot(const Options *o, egm_connection **ret_connection, egm_snapshot **ret_snapshot);
 
+/* ---- egmctl-quota.c ---- */
+
+/* Of one user, or all there are to see. */
+int show_quotas(const Options *o, int n_args, char **args);
+
 /* ---- egmctl-inject.c ---- */
 
 /* What answers the command's opens, or NULL if nothing has to. 0, or an exit status. */

@@ -31,6 +31,8 @@ enum {
         ARG_PERSISTENT,
         ARG_DELEGATE,
         ARG_OWNER,
+        /* OPTIONS_STATUS */
+        ARG_QUOTA,
         /* OPTIONS_PROPERTY */
         ARG_VALUE,
         /* OPTIONS_FORMAT, and ARG_GPU */
@@ -74,6 +76,7 @@ static const struct option long_options[] = {
                 {"persistent", no_argument, NULL, ARG_PERSISTENT},
                 {"delegate", required_argument, NULL, ARG_DELEGATE},
                 {"owner", required_argument, NULL, ARG_OWNER},
+                {"quota", no_argument, NULL, ARG_QUOTA},
                 {"property", required_argument, NULL, 'p'},
                 {"value", no_argument, NULL, ARG_VALUE},
                 {"for", required_argument, NULL, ARG_FOR},
@@ -121,6 +124,8 @@ static unsigned option_groups(int c) {
                 return OPTIONS_RELEASE;
         if (c >= ARG_PERSISTENT && c <= ARG_OWNER)
                 return OPTIONS_PERSISTENT;
+        if (c == ARG_QUOTA)
+                return OPTIONS_STATUS;
         if (c == 'p' || c == ARG_VALUE)
                 return OPTIONS_PROPERTY;
         if (c >= ARG_INJECT)
@@ -250,6 +255,9 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 return set_user(&o->has_delegate, &o->delegate, c, value, reterr);
         case ARG_OWNER:
                 return set_user(&o->has_owner, &o->owner, c, value, reterr);
+        case ARG_QUOTA:
+                o->quota = true;
+                return 0;
         case ARG_VALUE:
                 o->value = true;
                 return 0;

@@ -21,6 +21,7 @@ typedef enum OptionGroup {
         OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
         OPTIONS_RELEASE = 1 << 4,    /* --kill, --kill-after, --wait */
         OPTIONS_INJECT = 1 << 5,     /* --inject, --as, --shift, --lease */
+        OPTIONS_STATUS = 1 << 6,     /* --quota */
 } OptionGroup;
 
 typedef struct Options {
@@ -49,6 +50,8 @@ typedef struct Options {
         char **properties; /* borrowed */
         size_t n_properties;
         bool value;
+
+        bool quota;
 
         const char *lease; /* run: this one, and none is acquired */
 

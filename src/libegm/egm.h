@@ -36,6 +36,7 @@ extern "C" {
 
 typedef struct egm_connection egm_connection;
 typedef struct egm_manager egm_manager;
+typedef struct egm_quotas egm_quotas;
 typedef struct egm_region egm_region;
 typedef struct egm_extents egm_extents;
 typedef struct egm_lease_info egm_lease_info;
@@ -118,6 +119,19 @@ uint32_t egm_manager_get_slices_max(egm_manager *m);
 uint32_t egm_manager_get_waiting_max(egm_manager *m);
 /* 1: the platform's GPUs accept EGM that does not start where its region starts. */
 int egm_manager_get_egm_offset_allowed(egm_manager *m);
+
+/* What users, systemd units and slices may have at once, and have: the caller's own, for root those of everybody; or of one
+ * user (other than UINT32_MAX), for root and himself. -EACCES: somebody else's. */
+int egm_get_quotas(egm_connection *c, uint32_t uid, egm_quotas **ret);
+egm_quotas *egm_quotas_ref(egm_quotas *q);
+egm_quotas *egm_quotas_unref(egm_quotas *q);
+size_t egm_quotas_count(egm_quotas *q);
+/* "user" with a uid, "unit" and "slice" with a name. Any ret may be NULL. */
+int egm_quotas_get(egm_quotas *q, size_t i, const char **ret_scope, uint32_t *ret_uid,
+                   const char **ret_name);
+/* Of "bytes", "leases", "slices", "waiting" (requests), "calls"; at most UINT64_MAX: not limited. */
+int egm_quotas_get_amount(egm_quotas *q, size_t i, const char *what, uint64_t *ret_used,
+                          uint64_t *ret_max);
 
 /* One region. -ENODEV: there is none of that name. */
 int egm_get_region(egm_connection *c, const char *name, egm_region **ret);
@@ -406,6 +420,7 @@ int egm_event_get_page(egm_event *e, size_t i, const char **ret_region, uint64_t
         }
 EGM_DEFINE_UNREFP(egm_connection)
 EGM_DEFINE_UNREFP(egm_manager)
+EGM_DEFINE_UNREFP(egm_quotas)
 EGM_DEFINE_UNREFP(egm_region)
 EGM_DEFINE_UNREFP(egm_extents)
 EGM_DEFINE_UNREFP(egm_lease_info)

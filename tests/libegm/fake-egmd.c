@@ -254,6 +254,21 @@ static void on_get(Fake *f, sd_bus_message *m, sd_bus_message *reply) {
                                             MIB, UINT64_C(65536)));
 }
 
+/* One of a newer daemon, one of a daemon that limits little. */
+static void append_quotas(const Fake *f, sd_bus_message *reply) {
+        CHECK(sd_bus_message_open_container(reply, 'a', "a{sv}"));
+        CHECK(sd_bus_message_append(reply, "a{sv}", 6, "Scope", "s", "user", "Uid", "u",
+                                    UINT32_C(1000), "BytesUsed", "t", UINT64_C(5), "BytesMax", "t",
+                                    UINT64_C(6), "Bandwidth", "(tt)", UINT64_C(1), UINT64_C(2),
+                                    "CallsMax", "t", UINT64_C(9)));
+        if (f->wrong_type)
+                CHECK(sd_bus_message_append(reply, "a{sv}", 1, "Name", "u", UINT32_C(1)));
+        else
+                CHECK(sd_bus_message_append(reply, "a{sv}", 2, "Scope", "s", "unit", "Name", "s",
+                                            "a.service"));
+        CHECK(sd_bus_message_close_container(reply));
+}
+
 static void answer(Fake *f, sd_bus_message *m, const char *member, sd_bus_message *reply) {
         const char *interface;
 
@@ -262,6 +277,8 @@ static void answer(Fake *f, sd_bus_message *m, const char *member, sd_bus_messag
                 append_descriptors(f, reply);
         } else if (streq(member, "Reopen"))
                 append_descriptors(f, reply);
+        else if (streq(member, "GetQuotas"))
+                append_quotas(f, reply);
         else if (streq(member, "Get"))
                 on_get(f, m, reply);
         else if (streq(member, "GetAll")) {

@@ -32,6 +32,49 @@ static void test_connect(void **state) {
         assert_int_equal(egm_connection_get_fd(NULL), -EINVAL);
 }
 
+static void test_quotas(void **state) {
+        egm_connection *c = connect_fake();
+        egm_quotas *q = NULL;
+        const char *scope, *name;
+        uint64_t used, max;
+        uint32_t uid;
+
+        assert_int_equal(egm_get_quotas(NULL, 0, &q), -EINVAL);
+        assert_int_equal(egm_get_quotas(c, 0, NULL), -EINVAL);
+        assert_int_equal(egm_get_quotas(c, 1000, &q), 0);
+        assert_int_equal(egm_quotas_count(q), 2);
+        assert_int_equal(egm_quotas_get(q, 0, &scope, &uid, &name), 0);
+        assert_string_equal(scope, "user");
+        assert_int_equal(uid, 1000);
+        assert_string_equal(name, "");
+        assert_int_equal(egm_quotas_get_amount(q, 0, "bytes", &used, &max), 0);
+        assert_int_equal(used, 5);
+        assert_int_equal(max, 6);
+        assert_int_equal(egm_quotas_get_amount(q, 0, "calls", NULL, &max), 0);
+        assert_int_equal(max, 9);
+        /* Who is not told of a limit has none. */
+        assert_int_equal(egm_quotas_get_amount(q, 0, "leases", &used, &max), 0);
+        assert_int_equal(used, 0);
+        assert_true(max == UINT64_MAX);
+        assert_int_equal(egm_quotas_get(q, 1, &scope, NULL, &name), 0);
+        assert_string_equal(scope, "unit");
+        assert_string_equal(name, "a.service");
+        assert_int_equal(egm_quotas_get(q, 2, &scope, &uid, &name), -EINVAL);
+        assert_int_equal(egm_quotas_get_amount(q, 2, "bytes", &used, &max), -EINVAL);
+        assert_int_equal(egm_quotas_get_amount(q, 0, "Bytes", &used, &max), -EINVAL);
+        assert_int_equal(egm_quotas_get_amount(q, 0, NULL, &used, &max), -EINVAL);
+        assert_int_equal(egm_quotas_get(NULL, 0, NULL, NULL, NULL), -EINVAL);
+        assert_int_equal(egm_quotas_count(NULL), 0);
+        assert_ptr_equal(egm_quotas_ref(q), q);
+        assert_null(egm_quotas_unref(q));
+        assert_null(egm_quotas_unref(q));
+        q = NULL;
+        fake.wrong_type = "quotas";
+        assert_int_equal(egm_get_quotas(c, UINT32_MAX, &q), -EBADMSG);
+        assert_null(q);
+        egm_connection_unref(c);
+}
+
 static void test_region(void **state) {
         egm_connection *c = connect_fake();
         egm_region *region = NULL;
@@ -418,11 +461,17 @@ static void test_fork(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        cmocka_unit_test(test_connect),    cmocka_unit_test(test_region),
-                        cmocka_unit_test(test_lease_info), cmocka_unit_test(test_snapshot),
-                        cmocka_unit_test(test_extents),    cmocka_unit_test(test_lies),
-                        cmocka_unit_test(test_errors),     cmocka_unit_test(test_no_object),
-                        cmocka_unit_test(test_watch),      cmocka_unit_test(test_watch_ends_itself),
+                        cmocka_unit_test(test_connect),
+                        cmocka_unit_test(test_quotas),
+                        cmocka_unit_test(test_region),
+                        cmocka_unit_test(test_lease_info),
+                        cmocka_unit_test(test_snapshot),
+                        cmocka_unit_test(test_extents),
+                        cmocka_unit_test(test_lies),
+                        cmocka_unit_test(test_errors),
+                        cmocka_unit_test(test_no_object),
+                        cmocka_unit_test(test_watch),
+                        cmocka_unit_test(test_watch_ends_itself),
                         cmocka_unit_test(test_fork),
         };
         const char *address = getenv("EGM_TEST_BUS");
