@@ -80,8 +80,8 @@ check 0 '*' '' run --size=2M -- ls /proc/self/fd
 [ "$(wc -l <"$tmp/out")" -eq "$(($(wc -l <"$tmp/fds-without") + 2))" ] ||
         die "descriptors: $(tr '\n' ' ' <"$tmp/out"), without: $(tr '\n' ' ' <"$tmp/fds-without")"
 
-# A shell's background commands ignore these.
-clean="env --default-signal=INT,QUIT"
+# A shell's background commands ignore the first two, and what nohup starts the third: no shell below could trap them.
+clean="env --default-signal=INT,QUIT,HUP"
 
 # start SCRIPT: runs it under egmctl in the background and waits until it has written its pid. $run is egmctl, $child the
 # script's shell.
