@@ -26,6 +26,12 @@ elif [ -n "${EGM_TEST_VALGRIND-}" ]; then
         command -v valgrind >/dev/null || skip "no valgrind"
         valgrind -q --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=99 \
                 "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
+elif [ -n "${EGM_TEST_UNIT-}" ]; then
+        # Behind the unit's filter: what it does not allow ends the daemon.
+        filter=$(dirname "$0")/../tools/under-unit.py
+        "$filter" "$EGM_TEST_UNIT" true || skip "no filter"
+        "$filter" "$EGM_TEST_UNIT" \
+                "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
 else
         "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
 fi
