@@ -4,6 +4,7 @@
 #include <dirent.h>
 
 #include "state-record-internal.h"
+#include "state-table.h"
 #include "state.h"
 
 /* The directory and the names in it. */
@@ -19,6 +20,7 @@ struct State {
         int dir_fd;
         int lock_fd;
         dev_t dev;
+        Table table;
 };
 
 typedef enum StateFileKind {
@@ -44,5 +46,7 @@ static inline void closedirp(DIR **d) {
 }
 #define _cleanup_closedir_ _cleanup_(closedirp)
 
+/* The old file or the new one is there, whatever happens. */
+int state_write(State *s, const char *name, const char *text, size_t size);
 /* What is not there is fine. */
 int state_unlink(State *s, const char *name);

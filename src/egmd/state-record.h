@@ -3,7 +3,7 @@
 
 #include "lease.h"
 
-/* What the daemon writes down to find again after a restart, and its form: JSON, one object per file. Pure: no
+/* What the daemon writes down to find again after a restart, and its form: JSON, one object per record. Pure: no
  * file, no clock. */
 
 /* 2 had no accounts. 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */

@@ -77,6 +77,7 @@ static StateFileKind name_kind(const char *name) {
 State *state_free(State *s) {
         if (!s)
                 return NULL;
+        table_done(&s->table);
         s->lock_fd = safe_close(s->lock_fd);
         s->dir_fd = safe_close(s->dir_fd);
         free(s->boot);
@@ -130,6 +131,7 @@ int state_open(const char *path, const char *boot, State **ret) {
         if (!s)
                 return -ENOMEM;
         *s = (State){.dir_fd = -EBADF, .lock_fd = -EBADF, .path = strdup(path)};
+        table_init(&s->table, -EBADF);
         if (!s->path)
                 return -ENOMEM;
         r = boot ? free_and_strdup(&s->boot, boot) : read_boot_id(&s->boot);
@@ -140,6 +142,7 @@ int state_open(const char *path, const char *boot, State **ret) {
         s->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (s->dir_fd < 0)
                 return -errno;
+        table_init(&s->table, s->dir_fd);
         if (fstat(s->dir_fd, &st) < 0)
                 return -errno;
         if ((st.st_uid != geteuid() && st.st_uid != 0) || (st.st_mode & (S_IWGRP | S_IWOTH)))
@@ -192,7 +195,7 @@ int state_unlink(State *s, const char *name) {
         return 0;
 }
 
-static int state_write(State *s, const char *name, const char *text, size_t size) {
+int state_write(State *s, const char *name, const char *text, size_t size) {
         _cleanup_close_ int fd = -EBADF;
         char temporary[STATE_FILE_NAME_MAX];
         int r;
@@ -244,9 +247,29 @@ int state_save_region(State *s, const RegionRecord *r) {
         return state_write(s, name, text, size);
 }
 
+/* Too long for the table, or what else kept it out of there. */
+static int save_own_file(State *s, uint64_t id, const char *text, size_t size) {
+        char name[STATE_FILE_NAME_MAX];
+        int r;
+
+        r = table_prepare_own_file(&s->table, id);
+        if (r < 0)
+                return r;
+        state_lease_file(name, id, ".json");
+        r = state_write(s, name, text, size);
+        if (r < 0) {
+                const TableEntry *e = table_find(&s->table, id);
+
+                if (!e->own_file)
+                        table_forget(&s->table, id);
+                return r;
+        }
+        table_set_own_file(&s->table, id);
+        return 0;
+}
+
 int state_save_lease(State *s, const LeaseRecord *r) {
         _cleanup_free_ char *text = NULL;
-        char name[STATE_FILE_NAME_MAX];
         LeaseRecord ours;
         size_t size;
         int k;
@@ -259,8 +282,8 @@ int state_save_lease(State *s, const LeaseRecord *r) {
         k = lease_record_to_text(&ours, &text, &size);
         if (k < 0)
                 return k;
-        state_lease_file(name, r->id, ".json");
-        return state_write(s, name, text, size);
+        k = table_put(&s->table, r->id, text, size);
+        return k < 0 ? save_own_file(s, r->id, text, size) : 0;
 }
 
 int state_forget_region(State *s, const char *name) {
@@ -311,15 +334,24 @@ int state_region_is_closed(State *s, const char *name) {
 
 int state_forget_lease(State *s, uint64_t id) {
         char name[STATE_FILE_NAME_MAX];
+        const TableEntry *e;
+        bool own_file;
         int r;
 
         assert(s);
 
-        /* A record without its lifetime would be a lease that nobody keeps: harmless, but a lie. */
-        state_lease_file(name, id, ".json");
-        r = state_unlink(s, name);
+        e = table_find(&s->table, id);
+        own_file = !e || e->own_file;
+        /* The file last: while it is there, it counts. */
+        r = table_drop(&s->table, id);
+        if (r >= 0 && own_file) {
+                state_lease_file(name, id, ".json");
+                r = state_unlink(s, name);
+        }
         if (r < 0)
                 return r;
+        table_forget(&s->table, id);
+        /* A record without its lifetime would be a lease that nobody keeps: harmless, but a lie. */
         state_lease_file(name, id, ".fifo");
         return state_unlink(s, name);
 }

@@ -3,7 +3,7 @@
 
 #include "state-record.h"
 
-/* The state directory: one file per lease and per region, replaced as a whole, and the FIFOs that are the leases'
+/* The state directory: a file per region, replaced as a whole, the leases' records in a table, and the FIFOs that are their
  * lifetimes. No fsync: it is memory, and dies with the leases at the next boot. */
 
 typedef struct State State;
@@ -29,13 +29,12 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(State *, state_free)
 
 const char *state_boot(const State *s);
 
-/* Reads everything there is. Damaged files are moved aside and logged, temporary ones removed, records of another boot
+/* Reads everything there is, and must have before anything is written into a table that is there. Damaged files are moved aside and logged, temporary ones removed, records of another boot
  * removed; other names are left alone. -EPROTONOSUPPORT: a file of a newer format, logged with its name, its format
  * and ours: nothing was touched, not even what is damaged. */
 int state_load(State *s, StateContent *ret);
 
-/* Each writes a temporary file and renames it: the old or the new one is there, whatever happens. The record's boot is ours
- * when NULL. */
+/* The old record or the new one is there, whatever happens. The record's boot is ours when NULL. */
 int state_save_daemon(State *s, const DaemonRecord *r);
 int state_save_region(State *s, const RegionRecord *r);
 int state_save_lease(State *s, const LeaseRecord *r);

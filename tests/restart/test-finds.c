@@ -10,6 +10,7 @@
 
 #include "fd-util.h"
 #include "keeper.h"
+#include "lease-record.h"
 #include "test.h"
 
 /* test-finds EGMD: odd things that a start may find, and must not stumble over: it would again with each try. */
@@ -112,27 +113,43 @@ static void wait_gone(Bed *b) {
         }
 }
 
-/* Puts something in the place of what stands between the two in a record. */
-static void edit_file(Bed *b, const char *name, const char *from, const char *to,
-                      const char *instead) {
-        char path[256], *text, *at, *end, *edited;
-        size_t n;
+/* Something in the place of what stands between the two. */
+static char *edit(const char *text, const char *from, const char *to, const char *instead) {
+        const char *at = strstr(text, from), *end;
+        char *edited;
 
-        find_path(b, name, path);
-        assert_int_equal(read_full_file_at(AT_FDCWD, path, TEXT_MAX, &text, &n), 0);
-        at = strstr(text, from);
         assert_non_null(at);
         at += strlen(from);
         end = strstr(at, to);
         assert_non_null(end);
         assert_true(asprintf(&edited, "%.*s%s%s", (int) (at - text), text, instead, end) > 0);
+        return edited;
+}
+
+static void edit_file(Bed *b, const char *name, const char *from, const char *to,
+                      const char *instead) {
+        char path[256], *text, *edited;
+
+        find_path(b, name, path);
+        assert_int_equal(read_full_file_at(AT_FDCWD, path, TEXT_MAX, &text, NULL), 0);
+        edited = edit(text, from, to, instead);
         put(path, edited);
         free(edited);
         free(text);
 }
 
+/* The lease's record, which may become too long for the table. */
 static void edit_record(Bed *b, const char *from, const char *to, const char *instead) {
-        edit_file(b, "lease-1.json", from, to, instead);
+        char path[256], *text, *edited;
+
+        text = lease_record_get(keeper_runtime_dir(b->keeper), 1);
+        assert_non_null(text);
+        edited = edit(text, from, to, instead);
+        assert_int_equal(lease_record_remove(keeper_runtime_dir(b->keeper), 1), 0);
+        find_path(b, "lease-1.json", path);
+        put(path, edited);
+        free(edited);
+        free(text);
 }
 
 /* ---- The number of a bound process is a thread's by now ---- */

@@ -408,8 +408,13 @@ static void check_fds(World *w) {
 
 /* Nothing but the daemon's and the regions' files. */
 static size_t count_strays(World *w, char *ret_name, size_t size) {
-        static const char *const expected[] = {
-                        ".", "..", "lock", "egmd.json", "region-egm4.json", "region-egm5.json"};
+        static const char *const expected[] = {".",
+                                               "..",
+                                               "lock",
+                                               "egmd.json",
+                                               "leases",
+                                               "region-egm4.json",
+                                               "region-egm5.json"};
         size_t n = 0;
         DIR *d = opendir(keeper_runtime_dir(w->keeper));
         struct dirent *e;

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 
+#include "lease-record.h"
 #include "size.h"
 
 /* What is true at every moment, and what must become true when nobody does anything. */
@@ -235,8 +236,9 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
 /* What a restart could not account for shows as a lease of the daemon's own while somebody uses it; and what a client that
  * was gone too early was granted drains like any other. */
 static bool found_lease(Walk *w, const ViewLease *seen) {
-        bool unknown = streq(seen->label, "(unknown)"), vanished = streq(seen->label, "vanished"),
-             blocked = false;
+        /* Or who stopped waiting when it had just been granted. */
+        bool unknown = streq(seen->label, "(unknown)"),
+             vanished = streq(seen->label, "vanished") || seen->label[0] == 'q', blocked = false;
         WalkLease *l;
 
         if (w->may_find && streq(seen->label, "orphan") && streq(seen->state, "active")) {
@@ -469,7 +471,8 @@ static bool file_is_known(Walk *w, const View *v, const char *name, size_t *n_re
         char digits[24];
         uint64_t id;
 
-        if (streq(name, "lock") || streq(name, "egmd.json") || ends_with(name, ".damaged"))
+        if (streq(name, "lock") || streq(name, "egmd.json") || streq(name, "leases") ||
+            ends_with(name, ".damaged"))
                 return true;
         for (size_t i = 0; i < WALK_REGIONS; i++) {
                 char region[32];
@@ -506,6 +509,7 @@ static bool directory_is_settled(Walk *w, const View *v) {
         (void) closedir(d);
         if (*stray)
                 NOT_YET("the state directory has %s", stray);
+        n_records += lease_record_count_slots(keeper_runtime_dir(w->keeper));
         for (size_t i = 0; i < v->n_leases; i++)
                 expected += !streq(v->leases[i].label, "(unknown)");
         if (n_records != expected)

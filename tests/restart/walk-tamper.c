@@ -10,10 +10,12 @@
 #include <sys/wait.h>
 
 #include "fd-util.h"
+#include "lease-record.h"
 
 /* What can become of records and stored descriptors while nobody looks after them. */
 
 #define FILE_MAX (64 * KIB)
+#define TABLE_MAX MIB
 
 /* ---- the store ---- */
 
@@ -207,9 +209,7 @@ static void set_format(Walk *w, char *text, char digit) {
 }
 
 /* As the first version wrote it. */
-static void make_old(Walk *w, const char *name) {
-        char *text = read_file(w, name);
-
+static void make_old(Walk *w, const char *name, char *text) {
         walk_note(w, "    %s is of format 1", name);
         set_format(w, text, '1');
         drop_member(text, "phase");
@@ -230,13 +230,40 @@ static void region_file(char ret[static 64], unsigned region) {
         (void) snprintf(ret, 64, "region-%s.json", walk_regions[region].name);
 }
 
+static char *read_lease(Walk *w, const WalkLease *l) {
+        char *text = lease_record_get(keeper_runtime_dir(w->keeper), l->id);
+
+        if (!text)
+                walk_fail(w, "there is no record of lease %" PRIu64, l->id);
+        return text;
+}
+
+static void write_lease(Walk *w, const WalkLease *l, const char *text) {
+        walk_check(w, lease_record_put(keeper_runtime_dir(w->keeper), l->id, text) >= 0);
+}
+
 /* Nobody knows of it any more, but who has it has it. */
 static void spoil_lease(Walk *w, WalkLease *l) {
-        char name[64];
+        _cleanup_free_ char *text = read_lease(w, l);
 
-        lease_file(name, l, "json");
-        spoil_file(w, name);
+        if (walk_chance(w, 2)) {
+                walk_note(w, "    the record of lease %" PRIu64 " is missing", l->id);
+                walk_check(w, lease_record_remove(keeper_runtime_dir(w->keeper), l->id) >= 0);
+        } else {
+                walk_note(w, "    the record of lease %" PRIu64 " is cut short", l->id);
+                text[1 + walk_random(w, strlen(text) - 2)] = '\0';
+                write_lease(w, l, text);
+        }
         walk_lease_forget(w, l);
+}
+
+/* Which had a file for each. */
+static void make_lease_old(Walk *w, const WalkLease *l) {
+        char *text = read_lease(w, l), name[64];
+
+        walk_check(w, lease_record_remove(keeper_runtime_dir(w->keeper), l->id) >= 0);
+        lease_file(name, l, "json");
+        make_old(w, name, text);
 }
 
 static void lose_lifetime(Walk *w, WalkLease *l) {
@@ -298,14 +325,16 @@ static char *text_of_all(Walk *w) {
         while ((e = readdir(d))) {
                 _cleanup_free_ char *content = NULL;
                 uint64_t h = 14695981039346656037U;
+                size_t size;
 
                 if (e->d_name[0] == '.' || strstr(e->d_name, ".fifo"))
                         continue;
-                content = read_file(w, e->d_name);
+                walk_check(w,
+                           read_full_file_at(dirfd(d), e->d_name, TABLE_MAX, &content, &size) >= 0);
                 for (const char *p = e->d_name; *p; p++)
                         h = (h ^ (unsigned char) *p) * 1099511628211U;
-                for (const char *p = content; *p; p++)
-                        h = (h ^ (unsigned char) *p) * 1099511628211U;
+                for (size_t i = 0; i < size; i++)
+                        h = (h ^ (unsigned char) content[i]) * 1099511628211U;
                 sum += h;
         }
         (void) closedir(d);
@@ -314,16 +343,10 @@ static char *text_of_all(Walk *w) {
         return text;
 }
 
-static void refuse_newer(Walk *w, const char *name) {
-        _cleanup_free_ char *text = read_file(w, name), *newer = strdup(text), *before = NULL,
-                            *after = NULL, *log = NULL;
+static void refuse(Walk *w, const char *name) {
+        _cleanup_free_ char *before = text_of_all(w), *after = NULL, *log = NULL;
         int r;
 
-        walk_note(w, "    %s is of a newer format", name);
-        walk_check(w, newer);
-        set_format(w, newer, '9');
-        write_file(w, name, newer, strlen(newer));
-        before = text_of_all(w);
         r = keeper_start(w->keeper, WALK_DEADLINE_USEC);
         if (r != 1)
                 walk_fail(w, "it started all the same: %i", r);
@@ -336,7 +359,28 @@ static void refuse_newer(Walk *w, const char *name) {
                 walk_fail(w, "refused, and touched: %s, now %s", before, after);
         log = keeper_log_text(w->keeper);
         walk_check(w, log && strstr(log, name));
+}
+
+static void refuse_newer(Walk *w, const char *name) {
+        _cleanup_free_ char *text = read_file(w, name), *newer = strdup(text);
+
+        walk_note(w, "    %s is of a newer format", name);
+        walk_check(w, newer);
+        set_format(w, newer, '9');
+        write_file(w, name, newer, strlen(newer));
+        refuse(w, name);
         write_file(w, name, text, strlen(text));
+}
+
+static void refuse_newer_lease(Walk *w, const WalkLease *l) {
+        _cleanup_free_ char *text = read_lease(w, l), *newer = strdup(text);
+
+        walk_note(w, "    the record of lease %" PRIu64 " is of a newer format", l->id);
+        walk_check(w, newer);
+        set_format(w, newer, '9');
+        write_lease(w, l, newer);
+        refuse(w, "/lease");
+        write_lease(w, l, text);
 }
 
 /* ---- */
@@ -376,22 +420,18 @@ static void tamper_with_files(Walk *w, WalkWitnesses *t) {
                         spoil_file(w, "egmd.json");
                 break;
         case 7:
-                if (l && walk_lease_pick(w, true) != l) {
-                        lease_file(name, l, "json");
-                        make_old(w, name);
-                }
+                if (l && walk_lease_pick(w, true) != l)
+                        make_lease_old(w, l);
                 break;
         case 8:
-                make_old(w, name);
+                make_old(w, name, read_file(w, name));
                 break;
         case 9:
                 refuse_newer(w, name);
                 break;
         case 10:
-                if (l) {
-                        lease_file(name, l, "json");
-                        refuse_newer(w, name);
-                }
+                if (l)
+                        refuse_newer_lease(w, l);
                 break;
         case 11:
                 leave_strays(w);

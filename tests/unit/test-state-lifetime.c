@@ -162,9 +162,9 @@ static void test_tidy(void **state) {
         assert_int_equal(state_dir_save_lease(s, 4, ""), 0);
         assert_int_equal(state_tidy_lifetimes(s, ids, ELEMENTSOF(ids)), 0);
         state_dir_assert("lease-03.fifo lease-10.fifo lease-18446744073709551615.fifo lease-3.fifo "
-                         "lease-4.json lock other.fifo ");
+                         "leases lock other.fifo ");
         assert_int_equal(state_tidy_lifetimes(s, NULL, 0), 0);
-        state_dir_assert("lease-03.fifo lease-4.json lock other.fifo ");
+        state_dir_assert("lease-03.fifo leases lock other.fifo ");
         state_free(s);
 }
 

@@ -129,10 +129,8 @@ static void test_save_and_load(void **state) {
         assert_int_equal(state_save_lease(s, &l), 0);
         assert_int_equal(state_dir_save_lease(s, 9, "old"), 0);
         assert_int_equal(state_dir_save_lease(s, 9, NULL), 0);
-        state_dir_assert(
-                        "egmd.json lease-10.json lease-18446744073709551615.json lease-9.json lock "
-                        "region-egm4.json region-egm5.json ");
-        assert_int_equal(stat(PATH("lease-9.json"), &st), 0);
+        state_dir_assert("egmd.json leases lock region-egm4.json region-egm5.json ");
+        assert_int_equal(stat(PATH("leases"), &st), 0);
         assert_int_equal(st.st_mode, S_IFREG | 0600);
         state_free(s);
 
@@ -183,17 +181,18 @@ static void test_forget(void **state) {
         assert_int_equal(state_dir_save_lease(s, 1, ""), 0);
         assert_int_equal(state_dir_save_lease(s, 11, ""), 0);
         assert_int_equal(state_save_region(s, &g), 0);
+        state_dir_assert("lease-1.fifo leases lock region-egm4.json ");
         assert_int_equal(state_forget_lease(s, 1), 0);
-        state_dir_assert("lease-11.json lock region-egm4.json ");
+        state_dir_assert("leases lock region-egm4.json ");
         assert_int_equal(state_forget_lease(s, 1), 0);
         assert_int_equal(state_forget_region(s, "egm4"), 0);
         assert_int_equal(state_forget_region(s, "egm4"), 0);
-        state_dir_assert("lease-11.json lock ");
+        state_dir_assert("leases lock ");
         /* The record goes first: what is left when it cannot is a lease, and not a lifetime of nobody. */
         assert_int_equal(state_make_lifetime(s, 12, &(int){0}, &(int){0}), 0);
         assert_int_equal(mkdir(PATH("lease-12.json"), 0700), 0);
         assert_true(state_forget_lease(s, 12) < 0);
-        state_dir_assert("lease-11.json lease-12.fifo lease-12.json lock ");
+        state_dir_assert("lease-12.fifo lease-12.json leases lock ");
         close(fd);
         close(holder);
         state_free(s);
@@ -247,14 +246,14 @@ static void test_closed(void **state) {
         state_dir_put(".region-egm5.closed.tmp", "0c3f");
         assert_int_equal(state_load(s, &c), 0);
         assert_int_equal(c.n_damaged, 0);
-        state_dir_assert("lock region-egm4.closed ");
+        state_dir_assert("leases lock region-egm4.closed ");
         assert_int_equal(state_region_is_closed(s, "egm4"), 1);
         state_dir_put("region-egm4.closed", "another-boot");
         assert_int_equal(state_region_is_closed(s, "egm4"), 0);
-        state_dir_assert("lock ");
+        state_dir_assert("leases lock ");
         assert_int_equal(state_close_region(s, "egm4", true), 0);
         assert_int_equal(state_close_region(s, "egm4", false), 0);
-        state_dir_assert("lock ");
+        state_dir_assert("leases lock ");
         state_free(s);
 }
 
@@ -327,7 +326,7 @@ static void test_other_boot(void **state) {
         assert_int_equal(c.n_regions, 0);
         assert_int_equal(c.n_leases, 1);
         assert_int_equal(c.leases[0].id, 9);
-        state_dir_assert("lease-9.json lock ");
+        state_dir_assert("leases lock ");
         state_free(s);
 }
 
@@ -341,14 +340,13 @@ static void test_damaged(void **state) {
         state_dir_put("lease-2.json", "");
         state_dir_put("lease-3.json", "{}");
         state_dir_put("lease-4.json", big);
-        assert_int_equal(state_dir_save_lease(s, 7, "seven"), 0);
+        state_dir_put_fixture(2, "lease-7.json");
         assert_int_equal(rename(PATH("lease-7.json"), PATH("lease-8.json")), 0);
         state_dir_put_fixture(3, "region-egm4.json");
         assert_int_equal(rename(PATH("region-egm4.json"), PATH("region-egm5.json")), 0);
         state_dir_put("lease-8.json.damaged", "older");
         state_dir_put("egmd.json", "{\"format\":3}");
-        assert_int_equal(state_dir_save_lease(s, 5, "not here"), 0);
-        assert_int_equal(rename(PATH("lease-5.json"), PATH("elsewhere")), 0);
+        state_dir_put("elsewhere", "not here");
         assert_int_equal(symlink("elsewhere", PATH("lease-5.json")), 0);
         assert_int_equal(mkfifo(PATH("lease-6.json"), 0600), 0);
         assert_int_equal(mkdir(PATH("region-dir.json"), 0700), 0);
@@ -359,10 +357,10 @@ static void test_damaged(void **state) {
         assert_int_equal(c.n_regions, 0);
         assert_null(c.daemon.boot);
         assert_false(c.other_boot);
-        state_dir_assert("egmd.json.damaged elsewhere lease-1.json lease-2.json.damaged "
+        state_dir_assert("egmd.json.damaged elsewhere lease-2.json.damaged "
                          "lease-3.json.damaged "
                          "lease-4.json.damaged lease-5.json.damaged lease-6.json.damaged "
-                         "lease-8.json.damaged lock region-dir.json.damaged "
+                         "lease-8.json.damaged leases lock region-dir.json.damaged "
                          "region-egm5.json.damaged ");
         text = state_dir_get("lease-8.json.damaged");
         assert_non_null(strstr(text, "\"id\":7"));
@@ -398,6 +396,7 @@ static void test_temporary_and_foreign(void **state) {
 
         for (size_t i = 0; i < ELEMENTSOF(foreign); i++)
                 state_dir_put(foreign[i], "something");
+        state_dir_put("leases", "");
         before = state_dir_names();
         state_dir_put(".egmd.json.tmp", "");
         state_dir_put(".lease-1.json.tmp", "{}");
@@ -437,16 +436,17 @@ static int in_child(void (*work)(void)) {
         return WEXITSTATUS(status);
 }
 
-/* Lease 1 is as it was, and nothing lies about. */
-static void check_old_is_there(State *s) {
+/* Leases up to n are as they were, and nothing lies about. */
+static void check_old_are_there(State *s, uint64_t n) {
         StateContent c;
 
         CHECK(faccessat(AT_FDCWD, PATH(".lease-1.json.tmp"), F_OK, 0) < 0);
-        CHECK(faccessat(AT_FDCWD, PATH("lease-2.json"), F_OK, 0) < 0);
+        CHECK(faccessat(AT_FDCWD, PATH("lease-1.json"), F_OK, 0) < 0);
         CHECK(state_load(s, &c) == 0);
         CHECK(c.n_damaged == 0);
-        CHECK(c.n_leases == 1);
-        CHECK(streq(c.leases[0].label, "old"));
+        CHECK(c.n_leases == n);
+        for (uint64_t i = 0; i < n; i++)
+                CHECK(c.leases[i].id == i + 1 && streq(c.leases[i].label, "old"));
         state_content_done(&c);
 }
 
@@ -460,32 +460,38 @@ static void file_too_large(void) {
         CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
         CHECK(state_dir_save_lease(s, 1, "new") == -EFBIG);
         CHECK(state_dir_save_lease(s, 2, "new") == -EFBIG);
-        check_old_is_there(s);
+        check_old_are_there(s, 1);
         state_free(s);
 }
 
 static void no_space(void) {
         static char page[4096];
+        uint64_t n = 1;
         State *s;
-        int fd;
+        int fd, r;
 
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
             mount("tmpfs", state_dir, "tmpfs", 0, "size=256k,mode=0700") < 0)
                 _exit(77);
         CHECK(state_open(state_dir, RECORD_BOOT, &s) == 0);
-        CHECK(state_dir_save_lease(s, 1, "old") == 0);
+        CHECK(state_dir_save_lease(s, 1, "new") == 0);
         fd = open(PATH("filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         CHECK(fd >= 0);
         while (write(fd, page, sizeof(page)) > 0)
                 ;
         CHECK(errno == ENOSPC);
-        CHECK(state_dir_save_lease(s, 1, "new") == -ENOSPC);
-        CHECK(state_dir_save_lease(s, 2, "new") == -ENOSPC);
-        check_old_is_there(s);
+        /* What is there can change, and the page that it is in gets full. */
+        CHECK(state_dir_save_lease(s, 1, "old") == 0);
+        while ((r = state_dir_save_lease(s, n + 1, "old")) == 0)
+                CHECK(++n < 256);
+        CHECK(r == -ENOSPC);
+        check_old_are_there(s, n);
+        CHECK(state_dir_save_lease(s, n + 1, "new") == -ENOSPC);
+        check_old_are_there(s, n);
         /* And when there is room again all is well. */
         CHECK(ftruncate(fd, 0) == 0);
-        CHECK(state_dir_save_lease(s, 1, "old") == 0);
-        check_old_is_there(s);
+        CHECK(state_dir_save_lease(s, n + 1, "old") == 0);
+        check_old_are_there(s, n + 1);
         state_free(s);
 }
 
