@@ -1,33 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-#include <bsd/sys/tree.h>
-
-#include "extent-map.h"
-#include "run-index.h"
+#include "extent-tree.h"
 #include "string-table.h"
-
-typedef struct Node {
-        Extent extent;
-        RB_ENTRY(Node) by_address; /* all of them */
-        RB_ENTRY(Node) by_state;   /* those in the same state */
-        struct Node *next_spare;
-        Run run; /* in the index while free; ends in an array */
-} Node;
-
-RB_HEAD(AddressTree, Node);
-RB_HEAD(StateTree, Node);
 
 struct ExtentMap {
         uint64_t size;
         uint64_t granule;
-        size_t n_extents;
-        struct AddressTree all;
-        struct StateTree states[_EXTENT_STATE_MAX];
+        ExtentTree extents;
         uint64_t bytes[_EXTENT_STATE_MAX];
         uint64_t retired_owned;
         RunIndex runs;
-        Node *spares;
-        size_t n_spares;
+        NodePool spares;
+        Node *last; /* where something changed last: often it changes again */
 };
 
 /* One operation, as what becomes of an extent. Retired ones only ever change their owner. */
@@ -48,128 +32,60 @@ static const char *const extent_state_table[_EXTENT_STATE_MAX] = {
 
 DEFINE_STRING_TABLE(extent_state, ExtentState)
 
-static uint64_t extent_end(const Extent *e) {
-        return e->offset + e->size;
+/* So many bytes of one kind become another. */
+static void extent_map_count_bytes(ExtentMap *m, const Extent *from, ExtentState state,
+                                   uint64_t owner, uint64_t size) {
+        m->bytes[from->state] -= size;
+        if (from->state == EXTENT_RETIRED && from->owner != 0)
+                m->retired_owned -= size;
+        m->bytes[state] += size;
+        if (state == EXTENT_RETIRED && owner != 0)
+                m->retired_owned += size;
 }
 
-static int node_compare(const Node *a, const Node *b) {
-        return (a->extent.offset > b->extent.offset) - (a->extent.offset < b->extent.offset);
-}
-
-RB_GENERATE_INTERNAL(AddressTree, Node, by_address, node_compare, _unused_ static)
-RB_GENERATE_INTERNAL(StateTree, Node, by_state, node_compare, _unused_ static)
-
-/* Memory: whatever an operation needs is at hand before it changes anything. Nodes that merging
- * sets free are kept, up to what the largest reservation wants. */
-
-#define SPARES_MAX (2 * (EXTENT_MAP_RESERVE_MAX + 1))
-
-static int extent_map_fill_spares(ExtentMap *m, size_t n) {
-        while (m->n_spares < n) {
-                Node *node = calloc(1, offsetof(Node, run) + run_index_run_size(&m->runs));
-
-                if (!node)
-                        return -ENOMEM;
-                node->next_spare = m->spares;
-                m->spares = node;
-                m->n_spares++;
-        }
-        return 0;
-}
-
-static Node *extent_map_pop_spare(ExtentMap *m) {
-        Node *node = m->spares;
-
-        assert(node);
-        m->spares = node->next_spare;
-        m->n_spares--;
-        return node;
-}
-
-static void extent_map_push_spare(ExtentMap *m, Node *node) {
-        if (m->n_spares >= SPARES_MAX) {
-                free(node);
+/* Into the index of free runs, if it is one. */
+static void node_index(ExtentMap *m, Node *n) {
+        if (n->extent.state != EXTENT_FREE)
                 return;
-        }
-        node->next_spare = m->spares;
-        m->spares = node;
-        m->n_spares++;
+        n->run.offset = n->extent.offset;
+        n->run.size = n->extent.size;
+        run_index_insert(&m->runs, &n->run);
 }
 
-/* What is known of an extent's bytes besides where they are. */
-
-static void node_link(ExtentMap *m, Node *n) {
-        ExtentState s = n->extent.state;
-
-        (void) RB_INSERT(StateTree, &m->states[s], n);
-        m->bytes[s] += n->extent.size;
-        if (s == EXTENT_RETIRED && n->extent.owner != 0)
-                m->retired_owned += n->extent.size;
-        if (s == EXTENT_FREE) {
-                n->run.offset = n->extent.offset;
-                n->run.size = n->extent.size;
-                run_index_insert(&m->runs, &n->run);
-        }
-}
-
-static void node_unlink(ExtentMap *m, Node *n) {
-        ExtentState s = n->extent.state;
-
-        (void) RB_REMOVE(StateTree, &m->states[s], n);
-        m->bytes[s] -= n->extent.size;
-        if (s == EXTENT_RETIRED && n->extent.owner != 0)
-                m->retired_owned -= n->extent.size;
-        if (s == EXTENT_FREE)
+static void node_unindex(ExtentMap *m, Node *n) {
+        if (n->extent.state == EXTENT_FREE)
                 run_index_remove(&m->runs, &n->run);
 }
 
-static void node_insert(ExtentMap *m, Node *n) {
-        (void) RB_INSERT(AddressTree, &m->all, n);
-        m->n_extents++;
+static void node_resize(ExtentMap *m, Node *n, uint64_t offset, uint64_t size) {
+        n->extent.offset = offset;
+        n->extent.size = size;
+        if (n->extent.state == EXTENT_FREE)
+                run_index_resize(&m->runs, &n->run, offset, size);
 }
 
-/* The one that holds offset, which is inside the map. */
-static Node *extent_map_find(const ExtentMap *m, uint64_t offset) {
-        Node *n = RB_ROOT(&m->all);
-
-        while (n) {
-                if (offset < n->extent.offset)
-                        n = RB_LEFT(n, by_address);
-                else if (offset - n->extent.offset >= n->extent.size)
-                        n = RB_RIGHT(n, by_address);
-                else
-                        return n;
-        }
-        assert(false);
-        return NULL;
+static void node_vanish(ExtentMap *m, Node *n) {
+        if (m->last == n)
+                m->last = NULL;
+        node_unindex(m, n);
+        extent_tree_remove(&m->extents, n);
+        node_pool_push(&m->spares, n);
 }
 
-/* Cuts n in two at offset; neither part is linked. Returns the upper one. */
-static Node *node_split(ExtentMap *m, Node *n, uint64_t offset) {
-        Node *upper = extent_map_pop_spare(m);
-
-        assert(offset > n->extent.offset && offset < extent_end(&n->extent));
-        upper->extent = n->extent;
-        upper->extent.offset = offset;
-        upper->extent.size = extent_end(&n->extent) - offset;
-        n->extent.size = offset - n->extent.offset;
-        node_insert(m, upper);
-        return upper;
+static bool node_is_like(const Node *n, ExtentState state, uint64_t owner) {
+        return n && n->extent.state == state && n->extent.owner == owner;
 }
 
 /* Makes n part of the one below where they are alike. Returns the one that holds n's bytes. */
 static Node *node_join_previous(ExtentMap *m, Node *n) {
-        Node *p = RB_PREV(AddressTree, &m->all, n);
+        Node *p = extent_tree_previous(n);
+        uint64_t size;
 
-        if (!p || p->extent.state != n->extent.state || p->extent.owner != n->extent.owner)
+        if (!node_is_like(p, n->extent.state, n->extent.owner))
                 return n;
-        node_unlink(m, p);
-        node_unlink(m, n);
-        (void) RB_REMOVE(AddressTree, &m->all, n);
-        m->n_extents--;
-        p->extent.size += n->extent.size;
-        extent_map_push_spare(m, n);
-        node_link(m, p);
+        size = p->extent.size + n->extent.size;
+        node_vanish(m, n);
+        node_resize(m, p, p->extent.offset, size);
         return p;
 }
 
@@ -204,7 +120,7 @@ static int extent_map_plan(const ExtentMap *m, Node *n, const Change *change, ui
                            uint64_t end) {
         int splits = 0, r;
 
-        for (; n && n->extent.offset < end; n = RB_NEXT(AddressTree, &m->all, n)) {
+        for (; n && n->extent.offset < end; n = extent_tree_next(n)) {
                 Extent e = n->extent;
 
                 r = change_apply(change, &e);
@@ -216,22 +132,83 @@ static int extent_map_plan(const ExtentMap *m, Node *n, const Change *change, ui
         return splits;
 }
 
-/* Makes what lies of n in [offset, end) something else, and returns it. */
+/* The piece [from, to) at one of n's ends, or all of it, goes to a neighbour. */
+static void node_give(ExtentMap *m, Node *n, uint64_t from, uint64_t to, Node *neighbour) {
+        uint64_t size = to - from;
+
+        if (n->extent.size == size)
+                node_vanish(m, n);
+        else
+                node_resize(m, n, n->extent.offset == from ? to : n->extent.offset,
+                            n->extent.size - size);
+        node_resize(m, neighbour, MIN(neighbour->extent.offset, from),
+                    neighbour->extent.size + size);
+}
+
+/* A node of its own for that piece of n, which is not all of it. */
+static Node *node_carve(ExtentMap *m, Node *n, const Extent *piece) {
+        uint64_t end = extent_end(&n->extent), piece_end = extent_end(piece);
+        Node *x = node_pool_pop(&m->spares), *tail;
+
+        x->extent = *piece;
+        if (n->extent.offset == piece->offset) {
+                node_resize(m, n, piece_end, end - piece_end); /* no two begin at the same offset */
+                extent_tree_insert_before(&m->extents, n, x);
+        } else {
+                node_resize(m, n, n->extent.offset, piece->offset - n->extent.offset);
+                extent_tree_insert_after(&m->extents, n, x);
+                if (piece_end < end) {
+                        tail = node_pool_pop(&m->spares);
+                        tail->extent = (Extent){.offset = piece_end,
+                                                .size = end - piece_end,
+                                                .state = n->extent.state,
+                                                .owner = n->extent.owner};
+                        extent_tree_insert_after(&m->extents, x, tail);
+                        node_index(m, tail);
+                }
+        }
+        node_index(m, x);
+        return x;
+}
+
+/* Makes what lies of n in [offset, end) something else, where it is as far as that goes: a neighbour that is alike takes it over. The
+ * one behind only where the change ends with n: it might have to change as well. Returns the one that holds the
+ * piece. */
 static Node *node_change(ExtentMap *m, Node *n, uint64_t offset, uint64_t end, ExtentState state,
                          uint64_t owner) {
-        node_unlink(m, n);
-        if (extent_end(&n->extent) > end)
-                node_link(m, node_split(m, n, end));
-        if (n->extent.offset < offset) {
-                Node *upper = node_split(m, n, offset);
+        uint64_t from = MAX(n->extent.offset, offset), to = MIN(extent_end(&n->extent), end);
+        Node *p = from == n->extent.offset ? extent_tree_previous(n) : NULL, *q = NULL;
 
-                node_link(m, n);
-                n = upper;
+        extent_map_count_bytes(m, &n->extent, state, owner, to - from);
+        if (node_is_like(p, state, owner)) {
+                node_give(m, n, from, to, p);
+                return p;
         }
-        n->extent.state = state;
+        if (to == end && to == extent_end(&n->extent))
+                q = extent_tree_next(n);
+        if (node_is_like(q, state, owner)) {
+                node_give(m, n, from, to, q);
+                return q;
+        }
+        if (to - from < n->extent.size)
+                return node_carve(m, n,
+                                  &(Extent){.offset = from,
+                                            .size = to - from,
+                                            .state = state,
+                                            .owner = owner});
+        node_unindex(m, n);
         n->extent.owner = owner;
-        node_link(m, n);
+        extent_tree_set_state(&m->extents, n, state);
+        node_index(m, n);
         return n;
+}
+
+static Node *extent_map_find(const ExtentMap *m, uint64_t offset) {
+        Node *n = m->last;
+
+        if (n && offset >= n->extent.offset && offset < extent_end(&n->extent))
+                return n;
+        return extent_tree_find(&m->extents, offset);
 }
 
 static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const Change *change) {
@@ -246,17 +223,18 @@ static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const
         r = extent_map_plan(m, n, change, offset, end);
         if (r < 0)
                 return r;
-        r = extent_map_fill_spares(m, (size_t) r);
+        r = node_pool_fill(&m->spares, (size_t) r);
         if (r < 0)
                 return r;
 
         /* From here on nothing can fail. */
-        for (; n && n->extent.offset < end; n = RB_NEXT(AddressTree, &m->all, n)) {
+        for (; n && n->extent.offset < end; n = extent_tree_next(n)) {
                 Extent e = n->extent;
 
                 if (change_apply(change, &e) > 0)
-                        n = node_change(m, n, offset, end, e.state, e.owner);
-                n = node_join_previous(m, n);
+                        n = m->last = node_change(m, n, offset, end, e.state, e.owner);
+                else
+                        n = node_join_previous(m, n);
         }
         if (n)
                 (void) node_join_previous(m, n);
@@ -277,14 +255,16 @@ int extent_map_new(uint64_t size, uint64_t granule, ExtentMap **ret) {
                 return -ENOMEM;
         m->size = size;
         m->granule = granule;
+        extent_tree_init(&m->extents);
         run_index_init(&m->runs, granule);
-        r = extent_map_fill_spares(m, 1);
+        m->spares.node_size = offsetof(Node, run) + run_index_run_size(&m->runs);
+        r = node_pool_fill(&m->spares, 1);
         if (r < 0)
                 return r;
-        n = extent_map_pop_spare(m);
+        n = node_pool_pop(&m->spares);
         n->extent = (Extent){.size = size, .state = EXTENT_DIRTY};
-        node_insert(m, n);
-        node_link(m, n);
+        extent_tree_insert_after(&m->extents, NULL, n);
+        m->bytes[EXTENT_DIRTY] = size;
         *ret = TAKE_PTR(m);
         return 0;
 }
@@ -294,12 +274,11 @@ ExtentMap *extent_map_free(ExtentMap *m) {
 
         if (!m)
                 return NULL;
-        while ((n = RB_ROOT(&m->all))) {
-                (void) RB_REMOVE(AddressTree, &m->all, n);
+        while ((n = extent_tree_root(&m->extents))) {
+                extent_tree_remove(&m->extents, n);
                 free(n);
         }
-        while (m->spares)
-                free(extent_map_pop_spare(m));
+        node_pool_done(&m->spares);
         return mfree(m);
 }
 
@@ -308,7 +287,7 @@ int extent_map_reserve(ExtentMap *m, size_t n_leases) {
         assert(n_leases <= EXTENT_MAP_RESERVE_MAX);
 
         /* A lease ends up as at most two extents more, and needs two nodes while it is carved. */
-        return extent_map_fill_spares(m, 2 * (n_leases + 1));
+        return node_pool_fill(&m->spares, 2 * (n_leases + 1));
 }
 
 uint64_t extent_map_size(const ExtentMap *m) {
@@ -323,7 +302,7 @@ uint64_t extent_map_granule(const ExtentMap *m) {
 
 size_t extent_map_count(const ExtentMap *m) {
         assert(m);
-        return m->n_extents;
+        return m->extents.n;
 }
 
 uint64_t extent_map_bytes(const ExtentMap *m, ExtentState s) {
@@ -351,21 +330,8 @@ bool extent_map_get(const ExtentMap *m, uint64_t offset, Extent *ret) {
 
         if (offset >= m->size)
                 return false;
-        *ret = extent_map_find(m, offset)->extent;
+        *ret = extent_tree_find(&m->extents, offset)->extent;
         return true;
-}
-
-static const Node *extent_map_next_node(const ExtentMap *m, uint64_t offset, ExtentState s) {
-        const Node *found = NULL;
-
-        for (const Node *n = RB_ROOT(&m->states[s]); n;) {
-                if (extent_end(&n->extent) > offset) {
-                        found = n;
-                        n = RB_LEFT(n, by_state);
-                } else
-                        n = RB_RIGHT(n, by_state);
-        }
-        return found;
 }
 
 bool extent_map_next(const ExtentMap *m, uint64_t offset, ExtentState s, Extent *ret) {
@@ -375,7 +341,7 @@ bool extent_map_next(const ExtentMap *m, uint64_t offset, ExtentState s, Extent 
         assert(s >= 0 && s < _EXTENT_STATE_MAX);
         assert(ret);
 
-        n = extent_map_next_node(m, offset, s);
+        n = extent_tree_find_state(&m->extents, offset, s);
         if (!n)
                 return false;
         *ret = n->extent;
@@ -390,7 +356,7 @@ static bool extent_is_lendable(const Extent *e) {
  * behind start. */
 static bool fit_between(const ExtentMap *m, Node *n, uint64_t start, uint64_t end, uint64_t size,
                         uint64_t align, uint64_t *ret_offset) {
-        for (; n && n->extent.offset < end; n = RB_NEXT(AddressTree, &m->all, n)) {
+        for (; n && n->extent.offset < end; n = extent_tree_next(n)) {
                 uint64_t at = start, free_at = n->extent.offset;
 
                 if (n->extent.state != EXTENT_FREE)
@@ -413,20 +379,19 @@ static bool fit_between(const ExtentMap *m, Node *n, uint64_t start, uint64_t en
 static int fit_with_retired(const ExtentMap *m, uint64_t size, uint64_t align,
                             uint64_t *ret_offset) {
         uint64_t best = UINT64_MAX, start, end = 0;
-        const Node *retired;
+        Node *retired;
 
-        while ((retired = extent_map_next_node(m, end, EXTENT_RETIRED))) {
-                Node *first = extent_map_find(m, retired->extent.offset), *n;
+        while ((retired = extent_tree_find_state(&m->extents, end, EXTENT_RETIRED))) {
+                Node *first = retired, *n;
 
                 end = extent_end(&retired->extent);
                 if (retired->extent.owner != 0)
                         continue;
-                n = RB_PREV(AddressTree, &m->all, first);
+                n = extent_tree_previous(first);
                 if (n && n->extent.state == EXTENT_FREE)
                         first = n;
                 start = first->extent.offset;
-                for (n = first; n && extent_is_lendable(&n->extent);
-                     n = RB_NEXT(AddressTree, &m->all, n))
+                for (n = first; n && extent_is_lendable(&n->extent); n = extent_tree_next(n))
                         end = extent_end(&n->extent);
                 if (end - start >= size && end - start < best &&
                     fit_between(m, first, start, end, size, align, ret_offset))
@@ -497,9 +462,11 @@ int extent_map_lease(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owne
                 return r;
         if (owner == 0)
                 return -EINVAL;
-        n = extent_map_next_node(m, offset, EXTENT_FREE);
-        if (!n || n->extent.offset >= offset + size)
-                return -ESTALE; /* nothing but retired pages is no memory to lend */
+        if (include_retired) {
+                n = extent_tree_find_state(&m->extents, offset, EXTENT_FREE);
+                if (!n || n->extent.offset >= offset + size)
+                        return -ESTALE; /* nothing but retired pages is no memory to lend */
+        }
         return extent_map_change(m, offset, size, &c);
 }
 
@@ -583,19 +550,16 @@ static void extent_check(const ExtentMap *m, const Extent *e) {
 
 void extent_map_check(const ExtentMap *m) {
         uint64_t bytes[_EXTENT_STATE_MAX] = {}, retired_owned = 0, at = 0;
-        size_t n_extents = 0, n_in_states = 0;
+        size_t n_extents = 0;
         const Extent *previous = NULL;
-        Node *n;
 
         assert(m);
 
-        RB_FOREACH (n, AddressTree, (struct AddressTree *) &m->all) {
+        for (Node *n = extent_tree_find(&m->extents, 0); n; n = extent_tree_next(n)) {
                 extent_check(m, &n->extent);
                 assert(n->extent.offset == at);
                 assert(!previous || previous->state != n->extent.state ||
                        previous->owner != n->extent.owner);
-                assert(RB_FIND(StateTree, (struct StateTree *) &m->states[n->extent.state], n) ==
-                       n);
                 bytes[n->extent.state] += n->extent.size;
                 if (n->extent.state == EXTENT_RETIRED && n->extent.owner != 0)
                         retired_owned += n->extent.size;
@@ -606,14 +570,9 @@ void extent_map_check(const ExtentMap *m) {
                 n_extents++;
         }
         assert(at == m->size);
-        assert(n_extents == m->n_extents);
+        assert(n_extents == m->extents.n);
         assert(retired_owned == m->retired_owned);
         assert(memcmp(bytes, m->bytes, sizeof(bytes)) == 0);
-        for (size_t s = 0; s < ELEMENTSOF(m->states); s++)
-                RB_FOREACH (n, StateTree, (struct StateTree *) &m->states[s]) {
-                        assert((size_t) n->extent.state == s);
-                        n_in_states++;
-                }
-        assert(n_in_states == n_extents);
+        extent_tree_check(&m->extents);
         run_index_check(&m->runs);
 }

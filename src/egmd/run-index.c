@@ -62,7 +62,6 @@ void run_index_init(RunIndex *index, uint64_t granule) {
         assert(is_pow2(granule));
 
         *index = (RunIndex){
-                        .tree = RB_INITIALIZER(&index->tree),
                         .shift = (uint8_t) __builtin_ctzll(granule),
                         .n_aligns = 1,
         };
@@ -83,19 +82,25 @@ bool run_index_align_supported(const RunIndex *index, uint64_t align) {
                __builtin_ctzll(align) < index->shift + index->n_aligns;
 }
 
+static unsigned run_bucket(uint64_t size) {
+        return 63U - (unsigned) __builtin_clzll(size);
+}
+
 void run_index_insert(RunIndex *index, Run *run) {
-        unsigned n;
+        unsigned n, bucket;
         Run *other;
 
         assert(index);
         assert(run);
         assert(run->size > 0);
 
+        bucket = run_bucket(run->size);
+        index->used |= UINT64_C(1) << bucket;
         run->shift = index->shift;
         run->n_aligns = index->n_aligns;
         run->entry = (__typeof__(run->entry)){};
         (void) run_update(run);
-        other = RB_INSERT(RunTree, &index->tree, run);
+        other = RB_INSERT(RunTree, &index->trees[bucket], run);
         assert(!other);
         (void) other;
         /* The tree updates the parent and what it turns around, with what the nodes below knew by
@@ -108,7 +113,7 @@ void run_index_insert(RunIndex *index, Run *run) {
 
 void run_index_remove(RunIndex *index, Run *run) {
         uint64_t size;
-        unsigned n;
+        unsigned n, bucket;
 
         assert(index);
         assert(run);
@@ -120,8 +125,39 @@ void run_index_remove(RunIndex *index, Run *run) {
         run->size = 0;
         for (Run *p = run; p && run_update_classes(p, n); p = RB_PARENT(p, entry))
                 ;
-        (void) RB_REMOVE(RunTree, &index->tree, run);
         run->size = size;
+        bucket = run_bucket(size);
+        (void) RB_REMOVE(RunTree, &index->trees[bucket], run);
+        if (RB_EMPTY(&index->trees[bucket]))
+                index->used &= ~(UINT64_C(1) << bucket);
+}
+
+void run_index_resize(RunIndex *index, Run *run, uint64_t offset, uint64_t size) {
+        const Run key = {.offset = offset, .size = size};
+        const Run *smaller, *larger;
+        unsigned n;
+
+        assert(index);
+        assert(run);
+        assert(size > 0);
+
+        smaller = RB_PREV(RunTree, NULL, run);
+        larger = RB_NEXT(RunTree, NULL, run);
+        if (run_bucket(size) != run_bucket(run->size) ||
+            (smaller && run_compare(smaller, &key) >= 0) ||
+            (larger && run_compare(&key, larger) >= 0)) {
+                run_index_remove(index, run);
+                run->offset = offset;
+                run->size = size;
+                run_index_insert(index, run);
+                return;
+        }
+        n = run_count_classes(run);
+        run->offset = offset;
+        run->size = size;
+        n = MAX(n, run_count_classes(run));
+        for (Run *p = run; p && run_update_classes(p, n); p = RB_PARENT(p, entry))
+                ;
 }
 
 const Run *run_index_longest(const RunIndex *index) {
@@ -129,23 +165,16 @@ const Run *run_index_longest(const RunIndex *index) {
 
         assert(index);
 
-        for (run = RB_ROOT(&index->tree); run && RB_RIGHT(run, entry); run = RB_RIGHT(run, entry))
-                ;
+        if (index->used == 0)
+                return NULL;
+        run = RB_ROOT(&index->trees[run_bucket(index->used)]);
+        while (RB_RIGHT(run, entry))
+                run = RB_RIGHT(run, entry);
         return run;
 }
 
-const Run *run_index_fit(const RunIndex *index, uint64_t size, uint64_t align) {
-        const Run *run;
-        unsigned i;
-
-        assert(index);
-        assert(size > 0);
-        assert(run_index_align_supported(index, align));
-
-        i = (unsigned) __builtin_ctzll(align) - index->shift;
-        run = RB_ROOT(&index->tree);
-        if (!run || run->longest[i] < size)
-                return NULL;
+/* Of a tree that has one. */
+static const Run *run_fit(const Run *run, uint64_t size, uint64_t align, unsigned i) {
         for (;;) {
                 const Run *left = RB_LEFT(run, entry);
 
@@ -159,8 +188,28 @@ const Run *run_index_fit(const RunIndex *index, uint64_t size, uint64_t align) {
         }
 }
 
+const Run *run_index_fit(const RunIndex *index, uint64_t size, uint64_t align) {
+        uint64_t used;
+        unsigned i;
+
+        assert(index);
+        assert(size > 0);
+        assert(run_index_align_supported(index, align));
+
+        i = (unsigned) __builtin_ctzll(align) - index->shift;
+        /* From those that may be long enough on; the first that has one has the smallest. */
+        used = index->used & (UINT64_MAX << run_bucket(size));
+        for (; used != 0; used &= used - 1) {
+                const Run *root = RB_ROOT(&index->trees[(unsigned) __builtin_ctzll(used)]);
+
+                if (root->longest[i] >= size)
+                        return run_fit(root, size, align, i);
+        }
+        return NULL;
+}
+
 /* Returns the number of black nodes on every way down. */
-static unsigned run_check(const RunIndex *index, const Run *run) {
+static unsigned run_check(const RunIndex *index, const Run *run, unsigned bucket) {
         const Run *left, *right;
         unsigned black;
 
@@ -168,7 +217,7 @@ static unsigned run_check(const RunIndex *index, const Run *run) {
                 return 1;
         left = RB_LEFT(run, entry);
         right = RB_RIGHT(run, entry);
-        assert(run->size > 0);
+        assert(run->size > 0 && run_bucket(run->size) == bucket);
         assert(run->shift == index->shift && run->n_aligns == index->n_aligns);
         assert(!left || (RB_PARENT(left, entry) == run && run_compare(left, run) < 0));
         assert(!right || (RB_PARENT(right, entry) == run && run_compare(run, right) < 0));
@@ -179,13 +228,18 @@ static unsigned run_check(const RunIndex *index, const Run *run) {
                 longest = MAX(longest, right ? right->longest[i] : 0);
                 assert(run->longest[i] == longest);
         }
-        black = run_check(index, left);
-        assert(run_check(index, right) == black);
+        black = run_check(index, left, bucket);
+        assert(run_check(index, right, bucket) == black);
         return black + (RB_COLOR(run, entry) == RB_BLACK);
 }
 
 void run_index_check(const RunIndex *index) {
         assert(index);
 
-        (void) run_check(index, RB_ROOT(&index->tree));
+        for (unsigned i = 0; i < RUN_BUCKETS; i++) {
+                const Run *root = RB_ROOT(&index->trees[i]);
+
+                assert(!root == !(index->used & UINT64_C(1) << i));
+                (void) run_check(index, root, i);
+        }
 }

@@ -25,8 +25,13 @@ typedef struct Run {
 
 RB_HEAD(RunTree, Run);
 
+/* One tree for each power of two that lengths begin with: a few long runs are found, and change, without a look at the many that
+ * are short. */
+#define RUN_BUCKETS 64U
+
 typedef struct RunIndex {
-        struct RunTree tree;
+        struct RunTree trees[RUN_BUCKETS];
+        uint64_t used; /* a bit for each tree that has runs */
         uint8_t shift;
         uint8_t n_aligns;
 } RunIndex;
@@ -37,6 +42,8 @@ size_t run_index_run_size(const RunIndex *index);
 /* Offset and size must not change while the run is in the index. */
 void run_index_insert(RunIndex *index, Run *run);
 void run_index_remove(RunIndex *index, Run *run);
+/* Of one that is in the index: where it is, as long as that leaves it between the same two others. */
+void run_index_resize(RunIndex *index, Run *run, uint64_t offset, uint64_t size);
 const Run *run_index_longest(const RunIndex *index);
 /* The smallest run (of equal ones the lowest) with a piece of size bytes at a multiple of align,
  * NULL when none has. align: a power of two from the granule to RUN_ALIGN_MAX or the granule. */
