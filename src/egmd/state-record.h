@@ -6,7 +6,7 @@
 /* What the daemon writes down to find again after a restart, and its form: JSON, one object per record. Pure: no
  * file, no clock. */
 
-/* 2 had no accounts. 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
+/* 2 had no accounts, and a file for each lease. 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
 #define STATE_FORMAT 3U
 #define STATE_FORMAT_OLDEST 1U
 /* No file of ours is longer. */
