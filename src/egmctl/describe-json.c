@@ -90,6 +90,7 @@ json_object *region_to_json(egm_region *r) {
             add_string(o, "partitioning", egm_region_get_partitioning(r)) < 0 ||
             add_string(o, "driver", egm_region_get_driver(r)) < 0 ||
             add_string(o, "isolation", egm_region_get_isolation(r)) < 0 ||
+            add_string(o, "isolation_reason", egm_region_get_isolation_reason(r)) < 0 ||
             json_add(o, "schedulable", json_object_new_boolean(egm_region_get_schedulable(r))) < 0)
                 return NULL;
         return TAKE_PTR(o);

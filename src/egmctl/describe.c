@@ -144,6 +144,7 @@ int describe_region(egm_region *r, PropertyList *ret) {
             add_string(&l, "Partitioning", egm_region_get_partitioning(r)) < 0 ||
             add_string(&l, "Driver", egm_region_get_driver(r)) < 0 ||
             add_string(&l, "Isolation", egm_region_get_isolation(r)) < 0 ||
+            add_string(&l, "IsolationReason", egm_region_get_isolation_reason(r)) < 0 ||
             add_string(&l, "Schedulable", egm_region_get_schedulable(r) ? "yes" : "no") < 0)
                 return -ENOMEM;
         *ret = l;

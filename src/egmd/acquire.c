@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "accounts.h"
+#include "confine.h"
 #include "fd-util.h"
 #include "lease-users.h"
 #include "lifeline.h"
@@ -120,7 +121,7 @@ static int clean_retired(Manager *m, const AcquireRequest *q, const Placed *plac
 }
 
 static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Placed *placed,
-                      Lease **ret, int *ret_fd) {
+                      Lease **ret, int *ret_fd, EgmError *reterr) {
         _cleanup_(lease_freep) Lease *l = NULL;
         int r;
 
@@ -148,18 +149,18 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         r = manager_lifeline_new(m, l, ret_fd);
         if (r < 0)
                 return r;
-        if (q->holder >= 0) {
+        r = confine_lease(m, l);
+        if (r >= 0 && q->holder >= 0) {
                 r = lifeline_bind(l->lifeline, q->holder, NULL);
-                if (r < 0) {
-                        *ret_fd = safe_close(*ret_fd);
-                        l->lifeline = lifeline_free(l->lifeline);
-                        return r;
-                }
                 l->n_bound = lifeline_bound(l->lifeline);
         }
+        if (r >= 0 && q->holder >= 0)
+                r = confine_admit(m, l, q->holder, reterr);
         /* From here on it outlives us; if nobody ever hears of it, its lifetime has ended by then. */
-        r = record_lease(m, l);
+        if (r >= 0)
+                r = record_lease(m, l);
         if (r < 0) {
+                confine_revoke(m, l);
                 *ret_fd = safe_close(*ret_fd);
                 l->lifeline = lifeline_free(l->lifeline);
                 return r;
@@ -173,6 +174,10 @@ static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) 
 
         if (!q->delegate)
                 return 0;
+        if (((const Region *) l->slices[0].region)->manager->config->require_enforcement)
+                return egm_error_set(reterr, EGM_ERROR_NOT_SUPPORTED,
+                                     "What is handed over by path cannot be enforced, which "
+                                     "RequireEnforcement= asks for");
         r = region_delegate(l->slices[0].region, q->delegate_uid);
         if (r == -EOPNOTSUPP)
                 return egm_error_set(reterr, EGM_ERROR_NOT_PARTITIONABLE,
@@ -233,7 +238,7 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                 return r;
         r = clean_retired(m, q, placed);
         if (r >= 0)
-                r = make_lease(m, q, id, placed, &l, ret_fd);
+                r = make_lease(m, q, id, placed, &l, ret_fd, reterr);
         if (r >= 0) {
                 r = hand_over(q, l, reterr);
                 if (r < 0) {

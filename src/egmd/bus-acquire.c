@@ -209,6 +209,13 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 acquire_request_done(&q);
                 return r < 0 ? r : 1;
         }
+        if (q.holder >= 0) {
+                r = bus_peer_check_process(peer, b->manager->enforce, q.holder, &e);
+                if (r < 0) {
+                        acquire_request_done(&q);
+                        return bus_refuse(reterr, r, &e);
+                }
+        }
         if (q.uid == (uid_t) -1)
                 q.uid = peer->uid;
         q.pid = peer->pid;

@@ -59,6 +59,8 @@ int bus_begin_call(Peer *p, EgmError *reterr);
 void bus_end_call(Peer *p);
 bool bus_peer_may_acquire(const Bus *b, const Peer *p);
 bool bus_peer_owns(const Peer *p, const Lease *l);
+/* May it have that process map what is enforced? One has room for so many leases, and nobody shall fill another's. */
+int bus_peer_check_process(const Peer *p, bool enforced, int pidfd, EgmError *reterr);
 int bus_peers_watch(Bus *b); /* hears of peers that go */
 void bus_peers_free(Bus *b);
 

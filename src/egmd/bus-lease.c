@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "bus-internal.h"
+#include "confine.h"
 #include "fd-util.h"
 #include "lifeline.h"
 #include "size.h"
@@ -78,7 +79,7 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
         else if (streq(property, "Lifetime"))
                 s = lease_lifetime_to_string(l->lifetime);
         else if (streq(property, "Isolation"))
-                s = "cooperative";
+                s = confine_holds(l) ? "enforced" : "cooperative";
         else if (streq(property, "Unit"))
                 s = l->holder_unit;
         return sd_bus_message_append(reply, "s", s ?: "");
@@ -180,14 +181,18 @@ static int refuse_stranger(const Peer *peer, const Lease *l, sd_bus_error *reter
 }
 
 /* 1: the caller owns the lease; 0: to be asked again; negative: refused. */
-static int check_owner(sd_bus_message *m, Lease *l, sd_bus_error *reterr) {
+static int check_owner(sd_bus_message *m, Lease *l, Peer **ret_peer, sd_bus_error *reterr) {
         Peer *peer;
         int r;
 
         r = bus_peer_get(bus_of(l->manager), m, &peer, reterr);
         if (r <= 0)
                 return r;
-        return bus_peer_owns(peer, l) ? 1 : refuse_stranger(peer, l, reterr);
+        if (!bus_peer_owns(peer, l))
+                return refuse_stranger(peer, l, reterr);
+        if (ret_peer)
+                *ret_peer = peer;
+        return 1;
 }
 
 /* The same for its end, which polkit may allow to others, and may keep from those who are here by its leave only. */
@@ -245,21 +250,32 @@ static int method_release(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return sd_bus_reply_method_return(m, NULL);
 }
 
-static int method_bind(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+static int let_in(sd_bus_message *m, Lease *l, sd_bus_error *reterr,
+                  int (*let)(Manager *m, Lease *l, int pidfd, EgmError *reterr)) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
-        Lease *l = userdata;
+        Peer *peer;
         int fd, r;
 
-        r = check_owner(m, l, reterr);
+        r = check_owner(m, l, &peer, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_read(m, "h", &fd);
         if (r < 0)
                 return r;
-        r = manager_bind(l->manager, l, fd, &e);
+        r = bus_peer_check_process(peer, l->enforced, fd, &e);
+        if (r >= 0)
+                r = let(l->manager, l, fd, &e);
         if (r < 0)
                 return bus_refuse(reterr, r, &e);
         return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_bind(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        return let_in(m, userdata, reterr, manager_bind);
+}
+
+static int method_admit(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        return let_in(m, userdata, reterr, manager_admit);
 }
 
 static int method_reopen(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -269,7 +285,7 @@ static int method_reopen(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         Lease *l = userdata;
         int r;
 
-        r = check_owner(m, l, reterr);
+        r = check_owner(m, l, NULL, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = manager_reopen(l->manager, l, &fd, &e);
@@ -293,6 +309,8 @@ const sd_bus_vtable bus_lease_vtable[] = {
                                         method_release, SD_BUS_VTABLE_UNPRIVILEGED),
                 SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT,
                                         method_bind, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD_WITH_ARGS("Admit", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT,
+                                        method_admit, SD_BUS_VTABLE_UNPRIVILEGED),
                 SD_BUS_METHOD_WITH_ARGS("Reopen", SD_BUS_NO_ARGS,
                                         SD_BUS_RESULT("h", lifetime, "a(shtt)", slices),
                                         method_reopen, SD_BUS_VTABLE_UNPRIVILEGED),

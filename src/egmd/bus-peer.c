@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <fcntl.h>
+
 #include "accounts.h"
 #include "bus-internal.h"
+#include "fd-util.h"
 #include "holders.h"
 #include "log.h"
+#include "pidfd.h"
 
 /* The bus is asked once who a peer is; the answer holds until the name goes, and a unique name never comes back. */
 
 #define PEER_WAITING_MAX 256U
 /* For who has no limit as a user. */
 #define PEER_CALLS_MAX 2048U
+#define STATUS_MAX 65536U
 
 static Peer *peer_free(Peer *p) {
         if (!p)
@@ -244,6 +249,41 @@ bool bus_peer_may_acquire(const Bus *b, const Peer *p) {
                 if (p->gids[i] == b->group)
                         return true;
         return false;
+}
+
+/* All four ids are that user's. */
+static bool status_is_of(const char *status, uid_t uid) {
+        const char *at = strstr(status, "\nUid:\t");
+        unsigned ids[4];
+
+        if (!at || sscanf(at, "\nUid:\t%u\t%u\t%u\t%u", ids, ids + 1, ids + 2, ids + 3) != 4)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(ids); i++)
+                if (ids[i] != uid)
+                        return false;
+        return true;
+}
+
+int bus_peer_check_process(const Peer *p, bool enforced, int pidfd, EgmError *reterr) {
+        _cleanup_free_ char *status = NULL;
+        char path[64];
+        pid_t pid;
+        int r;
+
+        if (!enforced || p->uid == 0)
+                return 0;
+        r = pidfd_get_pid(pidfd, &pid);
+        if (r < 0 || pid == p->pid)
+                return 0; /* what it is not, others will say */
+        (void) snprintf(path, sizeof(path), "/proc/%i/status", (int) pid);
+        r = read_full_file_at(AT_FDCWD, path, STATUS_MAX, &status, NULL);
+        /* It still has the number, so it had it while we read. */
+        if (r >= 0 && pidfd_get_pid(pidfd, &pid) >= 0 && status_is_of(status, p->uid))
+                return 0;
+        return egm_error_set(reterr, EGM_ERROR_ACCESS_DENIED,
+                             "Process %i is not all uid %u's: only root may have it map a lease "
+                             "that is enforced",
+                             (int) pid, (unsigned) p->uid);
 }
 
 bool bus_peer_owns(const Peer *p, const Lease *l) {

@@ -66,8 +66,10 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
                 s = region_whole_only(region) ? "whole-only" : "full";
         else if (streq(property, "Driver"))
                 s = region_driver(region);
+        else if (streq(property, "IsolationReason"))
+                s = region->enforced ? "" : region->lax ?: region->manager->lax;
         else if (streq(property, "Isolation"))
-                s = "cooperative";
+                s = region->enforced ? "enforced" : "cooperative";
         return sd_bus_message_append(reply, "s", s ?: "");
 }
 
@@ -243,6 +245,8 @@ const sd_bus_vtable bus_region_vtable[] = {
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("Driver", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 SD_BUS_PROPERTY("Isolation", "s", get_string, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("IsolationReason", "s", get_string, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("Schedulable", "b", get_schedulable, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

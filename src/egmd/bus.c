@@ -48,7 +48,8 @@ static void flush(Bus *b) {
                                 b->bus, path, EGM_REGION_INTERFACE, "Size", "Free", "LargestFree",
                                 "Leased", "Draining", "Dirty", "Scrubbing", "Retired", "Scrubbed",
                                 "RetiredRanges", "Node", "Socket", "Gpus", "GpuDrivers", "State",
-                                "Reason", "Partitioning", "Schedulable", NULL);
+                                "Reason", "Partitioning", "Isolation", "IsolationReason",
+                                "Schedulable", NULL);
         }
         if (b->sockets_changed)
                 (void) sd_bus_emit_properties_changed(b->bus, EGM_PATH, EGM_MANAGER_INTERFACE,

@@ -118,6 +118,15 @@ static int parse_overreach(Parser *p, const char *value, void *dest) {
         return 0;
 }
 
+static int parse_enforcement(Parser *p, const char *value, void *dest) {
+        EnforcementMode a = enforcement_mode_from_string(value);
+
+        if (a < 0)
+                return -EINVAL;
+        *(EnforcementMode *) dest = a;
+        return 0;
+}
+
 static int parse_align(Parser *p, const char *value, void *dest) {
         uint64_t align;
 
@@ -294,6 +303,7 @@ static const Setting settings[] = {
                 {SECTION_EGMD, "ScrubCPUs", "a list like 0-3,7 of numbers up to 8191", parse_cpus,
                  EGMD(scrub_cpus)},
                 {SECTION_EGMD, "Verify", "sample, whole or off", parse_verify, EGMD(verify)},
+                {SECTION_EGMD, "Enforcement", "auto or off", parse_enforcement, EGMD(enforcement)},
                 {SECTION_EGMD, "RequireEnforcement", BOOLEANS, parse_boolean,
                  EGMD(require_enforcement)},
                 {SECTION_EGMD, "OverreachAction", "log or kill", parse_overreach, EGMD(overreach)},

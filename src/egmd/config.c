@@ -25,6 +25,12 @@ static const char *const overreach_action_table[_OVERREACH_ACTION_MAX] = {
 };
 DEFINE_STRING_TABLE(overreach_action, OverreachAction)
 
+static const char *const enforcement_mode_table[_ENFORCEMENT_MODE_MAX] = {
+                [ENFORCEMENT_AUTO] = "auto",
+                [ENFORCEMENT_OFF] = "off",
+};
+DEFINE_STRING_TABLE(enforcement_mode, EnforcementMode)
+
 int config_new(Config **ret) {
         Config *c = malloc(sizeof(*c));
 
@@ -36,6 +42,7 @@ int config_new(Config **ret) {
                         .poll_retired_usec = 30 * USEC_PER_SEC,
                         .scrub_bandwidth = UINT64_MAX,
                         .verify = CONFIG_VERIFY_SAMPLE,
+                        .enforcement = ENFORCEMENT_AUTO,
                         .overreach = OVERREACH_LOG,
                         .leases_max = CONFIG_LEASES_MAX,
                         .waiting_max = CONFIG_WAITING_MAX,

@@ -41,6 +41,17 @@ typedef enum OverreachAction {
 const char *overreach_action_to_string(OverreachAction a);
 OverreachAction overreach_action_from_string(const char *s);
 
+/* Whether the kernel shall keep holders to their leases. */
+typedef enum EnforcementMode {
+        ENFORCEMENT_AUTO, /* where it can */
+        ENFORCEMENT_OFF,
+        _ENFORCEMENT_MODE_MAX,
+        _ENFORCEMENT_MODE_INVALID = -EINVAL,
+} EnforcementMode;
+
+const char *enforcement_mode_to_string(EnforcementMode m);
+EnforcementMode enforcement_mode_from_string(const char *s);
+
 /* egm0 to egm3 are opened only if they are named. */
 #define CONFIG_LOW_REGIONS 4U
 #define CONFIG_LEASES_MAX 16384U
@@ -69,6 +80,7 @@ typedef struct Config {
         unsigned *scrub_cpus;     /* sorted; none: those of the region's node */
         size_t n_scrub_cpus;
         ConfigVerify verify;
+        EnforcementMode enforcement;
         bool require_enforcement;
         OverreachAction overreach;
         uint64_t leases_max;

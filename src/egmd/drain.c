@@ -31,6 +31,10 @@ typedef struct DrainScan {
         bool ignore_inaccessible;
         dev_t pipe_dev;
         ProcStill *still;
+        Enforce *enforce; /* the manager's, or NULL */
+        EnforceFlight *flights;
+        size_t n_flights;
+        bool flights_known; /* then nobody maps what is enforced and revoked; who has can be seen */
         HolderList found;
         bool *entitled; /* each of them to a descriptor of his region */
 } DrainScan;
@@ -52,6 +56,7 @@ static DrainScan *drain_scan_free(DrainScan *s) {
         holder_list_done(&s->found);
         proc_still_free(s->still);
         free(s->entitled);
+        free(s->flights);
         free(s->devices);
         free(s->regions);
         free(s->pids);
@@ -96,6 +101,9 @@ static int scan_work(void *userdata) {
                         .ignore_inaccessible = s->ignore_inaccessible,
         };
 
+        /* Before the mappings: who is not under way any more has his by now. */
+        s->flights_known =
+                        s->enforce && enforce_flights(s->enforce, &s->flights, &s->n_flights) >= 0;
         return holders_scan(&scan, &s->found);
 }
 
@@ -126,6 +134,26 @@ static void find_entitled(Drain *d, DrainScan *scan) {
         scan->entitled = entitled;
 }
 
+/* Its descriptors are of no use to anybody: what is mapped is mapped, and nothing is added. */
+static bool is_shut(const DrainScan *scan, const Slice *s) {
+        const Region *r = s->region;
+
+        return scan->flights_known && r->enforced && s->lease->revoked;
+}
+
+/* Did somebody pass the gate before it was shut who has no mapping yet? Of what nobody is known to have had, anybody whose
+ * lease is not known either may be the one. */
+static bool is_awaited(const DrainScan *scan, const Slice *s) {
+        for (size_t i = 0; i < scan->n_flights; i++) {
+                uint64_t number = scan->flights[i].number;
+
+                if (number == s->lease->id ||
+                    (s->lease->unclaimed && !manager_find_lease(s->lease->manager, number)))
+                        return true;
+        }
+        return false;
+}
+
 /* Does the i-th that was found hold that slice up? */
 static bool holds_up(const DrainScan *scan, size_t i, const Slice *s) {
         const Holder *h = scan->found.items + i;
@@ -133,7 +161,7 @@ static bool holds_up(const DrainScan *scan, size_t i, const Slice *s) {
         if (scan->regions[h->device] != s->region)
                 return false;
         return ranges_overlap(&h->mapped, s->offset, s->size) ||
-               (h->has_fd && !(scan->entitled && scan->entitled[i]));
+               (h->has_fd && !is_shut(scan, s) && !(scan->entitled && scan->entitled[i]));
 }
 
 static Culprit *find_blocker(const Drain *d, const Holder *h) {
@@ -158,7 +186,7 @@ static int remember_blocker(Drain *d, const Holder *h) {
 
 /* True when somebody holds it up. */
 static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
-        bool held = false;
+        bool held = is_shut(scan, s) && is_awaited(scan, s);
 
         for (size_t i = 0; i < scan->found.n; i++) {
                 const Holder *h = scan->found.items + i;
@@ -378,6 +406,7 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                 return -ENOMEM;
         *s = (DrainScan){
                         .drain = d,
+                        .enforce = m->enforce,
                         .ignore_inaccessible = m->ignore_inaccessible,
                         .pipe_dev = m->state ? state_dev(m->state) : 0,
         };

@@ -8,6 +8,7 @@
 
 #include "bus.h"
 #include "config.h"
+#include "confine.h"
 #include "log.h"
 #include "manager.h"
 #include "restore.h"
@@ -143,6 +144,10 @@ static int run(sd_event *event) {
         r = bus_new(m, arg_bus, &b);
         if (r < 0)
                 return r;
+        if (!arg_simulate && config->enforcement == ENFORCEMENT_OFF)
+                confine_remove();
+        else if (!arg_simulate)
+                confine_begin(m);
         directory = runtime_directory();
         r = restore_begin(m, directory, &restore);
         if (r < 0)
@@ -169,6 +174,7 @@ static int run(sd_event *event) {
                            m->n_leases);
         m->stopping = true;
         bus_stop(b);
+        confine_end(m);
         return r;
 }
 

@@ -3,6 +3,7 @@
 #include <bsd/sys/tree.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include "fd-util.h"
@@ -347,14 +348,10 @@ static int scan_begin_still(Scan *s) {
         return proc_still_begin(s->still, proc_look_root(s->look), key, n * sizeof(*key));
 }
 
-int holders_scan(const HolderScan *scan, HolderList *ret) {
+static int scan_run(const HolderScan *scan, HolderList *ret) {
         _cleanup_(scan_done) Scan s = {.args = scan};
         unsigned quiet = 0;
         int r;
-
-        assert(scan);
-        assert(scan->devices || scan->n_devices == 0);
-        assert(ret);
 
         s.self = scan->self > 0 ? scan->self : getpid();
         r = proc_look_new(scan, &s.look);
@@ -381,6 +378,30 @@ int holders_scan(const HolderScan *scan, HolderList *ret) {
                         return scan_collect(&s, ret);
         }
         return -EAGAIN;
+}
+
+/* Who wants scans to stop gets his turn. */
+static pthread_rwlock_t scans = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+int holders_scan(const HolderScan *scan, HolderList *ret) {
+        int r;
+
+        assert(scan);
+        assert(scan->devices || scan->n_devices == 0);
+        assert(ret);
+
+        (void) pthread_rwlock_rdlock(&scans);
+        r = scan_run(scan, ret);
+        (void) pthread_rwlock_unlock(&scans);
+        return r;
+}
+
+void holders_stop(void) {
+        (void) pthread_rwlock_wrlock(&scans);
+}
+
+void holders_go_on(void) {
+        (void) pthread_rwlock_unlock(&scans);
 }
 
 int holder_describe(const Holder *h, char **ret) {

@@ -75,6 +75,10 @@ typedef struct HolderScan {
  * is not in the kernel's form is -EBADMSG. */
 int holders_scan(const HolderScan *scan, HolderList *ret);
 
+/* No scan runs from the one to the other: for who has a child that would be taken for a holder. */
+void holders_stop(void);
+void holders_go_on(void);
+
 /* The systemd unit that a process runs in; -ENXIO: in none. ret_slice may be NULL: the slice that the unit is in, or NULL. */
 int pid_get_unit(pid_t pid, char **ret, char **ret_slice);
 

@@ -88,6 +88,9 @@ struct Lease {
         uint64_t created_usec;
         bool delegated; /* whole regions, handed over by path to delegate_uid */
         uid_t delegate_uid;
+        bool enforced; /* the kernel lets nobody map its bytes without a right to them */
+        bool exposed;  /* but it has not all the time */
+        bool revoked;  /* nobody has a right to them any more */
         Slice *slices;
         size_t n_slices;
 

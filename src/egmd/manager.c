@@ -3,11 +3,13 @@
 #include <time.h>
 
 #include "accounts.h"
+#include "confine.h"
 #include "fd-util.h"
 #include "holders.h"
 #include "lifeline.h"
 #include "log.h"
 #include "manager.h"
+#include "pidfd.h"
 #include "records.h"
 #include "region-delegate.h"
 #include "region-scrub.h"
@@ -29,6 +31,7 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata) {
                 if (r->unstored && r->state == REGION_READY)
                         (void) record_region(r);
         }
+        confine_check(m);
         (void) sd_event_source_set_time_relative(s, m->config->poll_retired_usec);
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -155,6 +158,8 @@ Manager *manager_free(Manager *m) {
                 CPU_FREE(m->scrub_cpus);
         m->poll_source = sd_event_source_disable_unref(m->poll_source);
         state_free(m->state);
+        enforce_free(m->enforce);
+        free(m->lax);
         sd_event_unref(m->event);
         return mfree(m);
 }
@@ -260,6 +265,8 @@ void manager_add_lease(Manager *m, Lease *l) {
 
 /* Nothing keeps it: every slice it still has drains. */
 static void end_lease(Manager *m, Lease *l) {
+        /* First: what drains must not be mapped anew. */
+        confine_revoke(m, l);
         for (size_t i = 0; i < l->n_slices; i++) {
                 Slice *s = l->slices + i;
                 Region *region = s->region;
@@ -335,34 +342,66 @@ void manager_check_lease(Manager *m, Lease *l) {
                 collect_lease(m, l);
 }
 
-int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
+static int refuse_process(int r, EgmError *reterr) {
+        if (r == -ESRCH)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
+        if (r == -EBADF || r == -EREMOTE)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "Not the pidfd of a process that can be seen from here");
+        return r;
+}
+
+static int check_kept(const Lease *l, EgmError *reterr) {
+        if (lease_is_kept(l))
+                return 0;
+        return egm_error_set(reterr, EGM_ERROR_DRAINING, "Lease %" PRIu64 " has ended and is %s",
+                             l->id, lease_state_to_string(lease_state(l)));
+}
+
+int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         pid_t pid;
         int r;
 
         assert(m);
         assert(l);
 
-        if (!lease_is_kept(l))
-                return egm_error_set(reterr, EGM_ERROR_DRAINING,
-                                     "Lease %" PRIu64 " has ended and is %s", l->id,
-                                     lease_state_to_string(lease_state(l)));
+        r = check_kept(l, reterr);
+        if (r < 0)
+                return r;
+        r = pidfd_get_pid(pidfd, &pid);
+        if (r < 0)
+                return refuse_process(r, reterr);
+        return confine_admit(m, l, pidfd, reterr);
+}
+
+int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
+        bool fresh;
+        pid_t pid;
+        int r;
+
+        assert(m);
+        assert(l);
+
+        r = check_kept(l, reterr);
+        if (r < 0)
+                return r;
         r = lifeline_bind(l->lifeline, pidfd, &pid);
-        if (r == -ESRCH)
-                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
-        if (r == -EBADF || r == -EREMOTE)
-                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "Not the pidfd of a process that can be seen from here");
+        if (r == -ESRCH || r == -EBADF || r == -EREMOTE)
+                return refuse_process(r, reterr);
         if (r == -E2BIG)
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
                                      "Lease %" PRIu64 " is bound to %u processes; the limit is %u",
                                      l->id, l->n_bound, LIFELINE_BOUND_MAX);
-        if (r <= 0)
+        if (r < 0)
                 return r;
-        r = record_lease(m, l);
-        if (r < 0) {
+        fresh = r > 0;
+        r = confine_admit(m, l, pidfd, reterr);
+        if (r >= 0 && fresh)
+                r = record_lease(m, l);
+        if (r < 0 && fresh)
                 lifeline_unbind(l->lifeline, pid);
+        if (r < 0 || !fresh)
                 return r;
-        }
         l->n_bound = lifeline_bound(l->lifeline);
         free(l->holder_unit);
         if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit, NULL) < 0)
@@ -479,6 +518,7 @@ void manager_region_lost(Manager *m, Region *region) {
                 }
                 if (!hit)
                         continue;
+                confine_shrink(m, l);
                 if (!l->hidden)
                         log_warning("Lease %" PRIu64 " (%s): %s is gone, and its memory with it",
                                     l->id, l->label, region->name);

@@ -7,6 +7,7 @@
 #include "config.h"
 #include "discovery.h"
 #include "drain.h"
+#include "enforce.h"
 #include "lease.h"
 #include "region.h"
 #include "scrubber.h"
@@ -59,6 +60,9 @@ struct Manager {
         cpu_set_t *scrub_cpus; /* that it may use; NULL: its own choice */
         Discovery *discovery;
         Simulation *simulation; /* instead of it */
+        Enforce *enforce;       /* NULL: holders are trusted */
+        char *lax;              /* words, why */
+        bool pins_missed;       /* and that has been said */
         Drain *drain;
         sd_event_source *poll_source;
         State *state;            /* NULL: nothing is remembered */
@@ -117,6 +121,8 @@ void manager_add_lease(Manager *m, Lease *l);
 /* Fails, with nothing changed, where it cannot be written down. */
 int manager_release(Manager *m, Lease *l, const char *why);
 int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr);
+/* Lets it map the lease, but does not tie the lease to it. */
+int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr);
 int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr);
 /* What keeps it changed: ends it when nothing does. */
 void manager_check_lease(Manager *m, Lease *l);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include "confine.h"
 #include "fd-store.h"
 #include "log.h"
 #include "manager.h"
@@ -26,6 +27,7 @@ int region_delegate(Region *r, uid_t uid) {
                 (void) provider_give_node(r->provider, r->node_owner, NULL);
                 return k;
         }
+        confine_let_region_go(r);
         unstore_region(r);
         log_info("%s: its node is uid %u's now", r->name, (unsigned) uid);
         set_delegated(r);
@@ -41,6 +43,7 @@ int region_delegated_before(Region *r, Provider *p) {
         k = provider_step_aside(p);
         if (k < 0)
                 return k;
+        confine_let_region_go(r);
         k = region_set_map(r, p, &none);
         if (k < 0)
                 return k;
@@ -58,6 +61,7 @@ void region_take_back(Region *r) {
         k = provider_give_node(r->provider, r->node_owner, NULL);
         if (k < 0)
                 (void) log_error_errno(k, "%s: failed to take its node back: %m", r->name);
+        confine_shut_region(r);
 }
 
 void region_take_over(Region *r) {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "confine.h"
 #include "fd-store.h"
 #include "holders.h"
 #include "backoff.h"
@@ -29,6 +30,10 @@ typedef struct RegionOpening {
         atomic_bool cancelled; /* nobody waits for the outcome any more */
         Provider *provider;
         Worker *worker;
+        Enforce *enforce; /* the manager's, or NULL */
+        dev_t devnum;
+        bool enforced;
+        char *lax;
         Ranges retired;
         char *held_by;
         bool kept; /* the file was open before: it is never closed because somebody else has it too */
@@ -42,6 +47,7 @@ static RegionOpening *region_opening_free(RegionOpening *o) {
         provider_free(o->provider);
         ranges_done(&o->retired);
         free(o->held_by);
+        free(o->lax);
         return mfree(o);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(RegionOpening *, region_opening_free)
@@ -83,8 +89,7 @@ static int find_holder(RegionOpening *o) {
         return find_others(o, &device);
 }
 
-static int open_work(void *userdata) {
-        RegionOpening *o = userdata;
+static int find_and_open(RegionOpening *o) {
         Provider *p = o->provider;
         HolderDevice device;
         int r;
@@ -102,6 +107,12 @@ static int open_work(void *userdata) {
                         return -EBUSY;
                 if (r < 0 && r != -ENOENT)
                         return r;
+        }
+        /* Nobody shall map it behind our back, not even between this and the proof. */
+        r = o->enforce ? enforce_close_gate(o->enforce, o->devnum) : 0;
+        if (r < 0)
+                return r;
+        if (!o->kept) {
                 r = provider_open(p);
                 if (r == -EBUSY)
                         (void) find_holder(o);
@@ -127,10 +138,22 @@ static int open_work(void *userdata) {
         }
         r = provider_probe(p);
         if (r >= 0)
+                o->enforced = confine_region(o->enforce, p, o->devnum, &o->lax);
+        if (r >= 0)
                 r = provider_retired(p, &o->retired);
         /* One from before a restart may be the only one that there will ever be. */
         if (r < 0 && !o->kept)
                 provider_close(p);
+        return r;
+}
+
+static int open_work(void *userdata) {
+        RegionOpening *o = userdata;
+        int r = find_and_open(o);
+
+        /* What we do not have others use by its path. */
+        if (o->enforce && (r < 0 || o->observe) && o->provider->fd < 0)
+                (void) enforce_open_gate(o->enforce, o->devnum);
         return r;
 }
 
@@ -229,6 +252,7 @@ static void observed(Region *r, RegionOpening *o, int found) {
 static void cannot_be_shared(Region *r, RegionOpening *o) {
         log_error("%s: cannot be lent: %s", r->name, CANNOT_BE_SHARED);
         provider_close(o->provider);
+        confine_let_region_go(r);
         forget_region(r);
         let_go(r);
         r->forbidden = CANNOT_BE_SHARED;
@@ -281,6 +305,7 @@ int region_set_open(Region *r, Provider *p, const Ranges *retired) {
 static int opened_well(Region *r, RegionOpening *o) {
         int k;
 
+        confine_set_region(r, o->enforced, TAKE_PTR(o->lax));
         k = region_set_open(r, o->provider, &o->retired);
         if (k < 0)
                 return k;
@@ -370,6 +395,8 @@ int region_open_start(Region *r, Provider *provider) {
                         .provider = TAKE_PTR(p),
                         .observe = r->mode == REGION_MODE_OBSERVE,
                         .ignore_inaccessible = r->manager->ignore_inaccessible,
+                        .enforce = r->simulated ? NULL : r->manager->enforce,
+                        .devnum = r->info->devnum,
         };
         o->kept = o->provider->fd >= 0;
         k = worker_start(r->manager->event, r->name, open_work, open_done, o, &o->worker);

@@ -35,6 +35,7 @@ Region *region_free(Region *r) {
         free(r->gpus);
         free(r->reason);
         free(r->held_by);
+        free(r->lax);
         free(r->name);
         return mfree(r);
 }
@@ -150,6 +151,8 @@ void region_vanish(Region *r) {
         region_set_state(r, REGION_GONE, "the device has gone");
         forget_region(r);
         manager_region_lost(r->manager, r);
+        /* Its gate stays closed: who has a descriptor of it still must not find its successor behind that. */
+        r->enforced = false;
         r->map = extent_map_free(r->map);
         ranges_done(&r->retired);
         region_settle(r);

@@ -45,6 +45,8 @@ struct Region {
         bool schedulable;
         bool retired_unknown; /* its list could not be read since a restart: nothing of it is lent */
         bool simulated;
+        bool enforced; /* nobody maps it without a right to it: its gate is closed, and that is proven */
+        char *lax;        /* words, why not */
         uid_t node_owner; /* whose the node is when it is not handed over */
         RegionMode mode;
         const char *forbidden; /* static words: why its mode forbids to lend anything new; NULL: it does not */

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "accounts.h"
+#include "confine.h"
 #include "fd-util.h"
 #include "holders.h"
 #include "lifeline.h"
@@ -330,7 +331,8 @@ static int quarantine(Region *r) {
         if (!l->label || !l->holder_unit)
                 return -ENOMEM;
         l->created_usec = manager_now_usec(m);
-        l->unclaimed = l->hidden = l->released = true;
+        l->manager = m;
+        l->unclaimed = l->hidden = l->released = l->revoked = true;
         offset = size = 0;
         for (size_t i = 0; i < n; i++) {
                 (void) next_unclaimed(r, offset + size, &offset, &size);
@@ -379,9 +381,14 @@ static int attach_delegated(Region *r, Provider *p) {
 
 static int attach(Region *r, Provider *p) {
         _cleanup_ranges_ Ranges retired = {};
-        bool unknown;
+        bool unknown, enforced;
+        char *lax;
         int k;
 
+        /* Before anybody looks for holders: whom he does not find by then comes in no more. */
+        enforced = confine_region(r->simulated ? NULL : r->manager->enforce, p, r->info->devnum,
+                                  &lax);
+        confine_set_region(r, enforced, lax);
         k = provider_retired(p, &retired);
         /* Who has leases must not suffer from it; nobody gets any before it can be read. */
         unknown = k < 0;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "accounts.h"
+#include "confine.h"
 #include "fd-util.h"
 #include "lifeline.h"
 #include "log.h"
@@ -100,6 +101,7 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
                             &l->party);
         if (r < 0)
                 return r;
+        l->manager = m;
         if (!l->released) {
                 r = restore_lifeline(m, l, record);
                 if (r < 0) {
@@ -165,6 +167,9 @@ int restore_begin(Manager *m, const char *directory, Restore *ret) {
                 if (r < 0)
                         return r;
         }
+        r = confine_restored(m);
+        if (r < 0)
+                return r;
         *ret = restore;
         restore = (Restore){};
         m->restore = ret;
@@ -255,6 +260,7 @@ int restore_end(Manager *m) {
                 manager_check_lease(m, l);
         }
         fd_store_finish(m->restore->store);
+        confine_take_up(m);
         /* What will have those names are other devices. */
         for (size_t i = 0; i < m->restore->content.n_regions; i++)
                 if (!manager_find_region(m, m->restore->content.regions[i].name))

@@ -25,13 +25,14 @@ static int release_path(egm_connection *c, const char *path, const char *id) {
         return r < 0 ? connection_no_object(c, r, -ENOENT, "lease", id) : 0;
 }
 
-static int bind_path(egm_connection *c, const char *path, const char *id, int pidfd) {
+static int call_with_process(egm_connection *c, const char *path, const char *id,
+                             const char *member, int pidfd) {
         _cleanup_bus_message_ sd_bus_message *m = NULL;
         int r;
 
         if (pidfd < 0)
                 return -EINVAL;
-        r = new_lease_call(c, path, "Bind", &m);
+        r = new_lease_call(c, path, member, &m);
         if (r < 0)
                 return r;
         r = sd_bus_message_append(m, "h", pidfd);
@@ -329,7 +330,17 @@ _public_ int egm_lease_bind(egm_lease *l, int pidfd) {
 
         if (r < 0)
                 return r;
-        return l->connection ? bind_path(l->connection, l->path, l->id, pidfd) : -ENOTCONN;
+        return l->connection ? call_with_process(l->connection, l->path, l->id, "Bind", pidfd)
+                             : -ENOTCONN;
+}
+
+_public_ int egm_lease_admit(egm_lease *l, int pidfd) {
+        int r = lease_begin(l);
+
+        if (r < 0)
+                return r;
+        return l->connection ? call_with_process(l->connection, l->path, l->id, "Admit", pidfd)
+                             : -ENOTCONN;
 }
 
 /* -ENOENT with a sentence for what cannot be an id. */
@@ -356,7 +367,7 @@ _public_ int egm_bind(egm_connection *c, const char *id, int pidfd) {
         _cleanup_free_ char *path = NULL;
         int r = id_to_path(c, id, &path);
 
-        return r < 0 ? r : bind_path(c, path, id, pidfd);
+        return r < 0 ? r : call_with_process(c, path, id, "Bind", pidfd);
 }
 
 _public_ int egm_reopen(egm_connection *c, const char *id, egm_lease **ret) {

@@ -156,10 +156,11 @@ int egm_region_get_socket(egm_region *r);       /* -1: not known */
 /* "opening", "ready", "held-elsewhere", "failed", "gone", "delegated"; and why, empty when ready. */
 const char *egm_region_get_state(egm_region *r);
 const char *egm_region_get_reason(egm_region *r);
-const char *egm_region_get_partitioning(egm_region *r); /* "full", "whole-only" */
-const char *egm_region_get_driver(egm_region *r);       /* "nvgrace-egm", "sim" */
-const char *egm_region_get_isolation(egm_region *r);    /* "cooperative", "enforced" */
-int egm_region_get_schedulable(egm_region *r);          /* 0: switched off for maintenance */
+const char *egm_region_get_partitioning(egm_region *r);     /* "full", "whole-only" */
+const char *egm_region_get_driver(egm_region *r);           /* "nvgrace-egm", "sim" */
+const char *egm_region_get_isolation(egm_region *r);        /* "cooperative", "enforced" */
+const char *egm_region_get_isolation_reason(egm_region *r); /* why it is not "enforced" */
+int egm_region_get_schedulable(egm_region *r);              /* 0: switched off for maintenance */
 /* The GPUs that this memory belongs to; the driver is "" when none is bound. Any ret may be NULL. */
 size_t egm_region_count_gpus(egm_region *r);
 int egm_region_get_gpu(egm_region *r, size_t i, const char **ret_address, const char **ret_driver);
@@ -294,7 +295,8 @@ int egm_lease_get_retired_range(egm_lease *l, size_t slice, size_t i, uint64_t *
  * of the host's page size. prot: PROT_READ, PROT_WRITE or both; flags: MAP_POPULATE or 0. MAP_SHARED is
  * implied; private mappings are refused: their writes would not reach the memory. Undo with munmap(2). The
  * mapping outlives lease and object: the memory is not reused before it is gone.
- * -EINVAL: alignment, size 0, prot or flags. -ERANGE: outside the slice. -EBADF: the descriptor was taken.
+ * -EINVAL: alignment, size 0, prot or flags. -ERANGE: outside the slice. -EBADF: the descriptor was taken. -EACCES: it is
+ * enforced, and the process could not be admitted: the lease has ended, or the daemon cannot be reached.
  * Otherwise the errors of mmap(2). */
 int egm_lease_map(egm_lease *l, size_t slice, uint64_t offset, uint64_t size, int prot, int flags,
                   void **ret);
@@ -304,6 +306,10 @@ int egm_lease_map(egm_lease *l, size_t slice, uint64_t offset, uint64_t size, in
 int egm_lease_release(egm_lease *l);
 /* Ties it to a process as well: it does not end before that process is gone. The pidfd stays the caller's. */
 int egm_lease_bind(egm_lease *l, int pidfd);
+/* Lets a process, its threads and what it forks and executes from now on map the lease where that is enforced, without
+ * tying the lease to it. Binding does, too; egm_lease_map() does it for the calling process by itself. -EDQUOT: it may
+ * map too many leases already. */
+int egm_lease_admit(egm_lease *l, int pidfd);
 
 /* The same by id, for who lost the object: for the lease's owner and root, otherwise -EPERM. */
 int egm_release(egm_connection *c, const char *id);

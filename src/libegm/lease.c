@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 
 #include "egm-names.h"
@@ -264,6 +265,25 @@ _public_ int egm_lease_get_retired_range(egm_lease *l, size_t slice, size_t i, u
 
 /* ---- Mapping ---- */
 
+/* Where the kernel keeps holders to their leases, a process has to be admitted first. Whether it has to be is found out by
+ * trying: most need not, or are already. */
+static void *map_slice(egm_lease *l, const LeaseSlice *s, uint64_t offset, size_t size, int prot,
+                       int flags) {
+        _cleanup_close_ int pidfd = -EBADF;
+        void *p;
+
+        /* lease_check() made sure that the sum is below 2^63. */
+        p = mmap(NULL, size, prot, flags, s->fd, (off_t) (s->offset + offset));
+        if (p != MAP_FAILED || errno != EACCES || !l->connection)
+                return p;
+        pidfd = pidfd_open(getpid(), 0);
+        if (pidfd < 0 || egm_lease_admit(l, pidfd) < 0) {
+                errno = EACCES;
+                return MAP_FAILED;
+        }
+        return mmap(NULL, size, prot, flags, s->fd, (off_t) (s->offset + offset));
+}
+
 _public_ int egm_lease_map(egm_lease *l, size_t slice, uint64_t offset, uint64_t size, int prot,
                            int flags, void **ret) {
         uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE);
@@ -287,9 +307,7 @@ _public_ int egm_lease_map(egm_lease *l, size_t slice, uint64_t offset, uint64_t
                 return -EOVERFLOW;
         if (s->fd < 0)
                 return -EBADF;
-        /* lease_check() made sure that the sum is below 2^63. */
-        p = mmap(NULL, (size_t) size, prot, MAP_SHARED | flags, s->fd,
-                 (off_t) (s->offset + offset));
+        p = map_slice(l, s, offset, (size_t) size, prot, MAP_SHARED | flags);
         if (p == MAP_FAILED)
                 return -errno;
         *ret = p;

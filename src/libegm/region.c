@@ -24,6 +24,7 @@ struct egm_region {
         char *partitioning;
         char *driver;
         char *isolation;
+        char *isolation_reason;
         int schedulable;
         Table retired_ranges;
         Table gpus;
@@ -53,6 +54,7 @@ static const Property properties[] = {
                 PROPERTY(egm_region, "Partitioning", "s", partitioning),
                 PROPERTY(egm_region, "Driver", "s", driver),
                 PROPERTY(egm_region, "Isolation", "s", isolation),
+                PROPERTY(egm_region, "IsolationReason", "s", isolation_reason),
                 PROPERTY(egm_region, "Schedulable", "b", schedulable),
 };
 
@@ -120,6 +122,7 @@ DEFINE_STRING_GETTER(region, reason)
 DEFINE_STRING_GETTER(region, partitioning)
 DEFINE_STRING_GETTER(region, driver)
 DEFINE_STRING_GETTER(region, isolation)
+DEFINE_STRING_GETTER(region, isolation_reason)
 DEFINE_GETTER(region, int, schedulable, 0)
 
 _public_ size_t egm_region_count_gpus(egm_region *region) {

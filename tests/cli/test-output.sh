@@ -83,6 +83,7 @@ Reason=by pid 7
 Partitioning=full
 Driver=sim
 Isolation=cooperative
+IsolationReason=no lsm=bpf
 Schedulable=yes
 END
 lease='Id=7
@@ -107,7 +108,7 @@ printf '7\n' | same lease --size=2M --persistent -p Id --value
 printf '7\n7\n' | same show-lease 7 7 -p Id --value
 check 2 '' "no property 'Colour'" show-lease 7 -p Colour
 
-json_region='{"name":"egm4","device_path":"/dev/egm4","size":1000,"free":400,"largest_free":300,"leased":200,"draining":150,"dirty":120,"scrubbing":70,"retired":60,"scrubbed":35,"granule":65536,"retired_ranges":[{"offset":64,"size":16},{"offset":128,"size":44}],"node":-1,"socket":1,"gpus":[{"address":"0008:01:00.0","driver":""},{"address":"0009:01:00.0","driver":"nvgrace-gpu-vfio-pci"}],"state":"held-elsewhere","reason":"by pid 7","partitioning":"full","driver":"sim","isolation":"cooperative","schedulable":true}'
+json_region='{"name":"egm4","device_path":"/dev/egm4","size":1000,"free":400,"largest_free":300,"leased":200,"draining":150,"dirty":120,"scrubbing":70,"retired":60,"scrubbed":35,"granule":65536,"retired_ranges":[{"offset":64,"size":16},{"offset":128,"size":44}],"node":-1,"socket":1,"gpus":[{"address":"0008:01:00.0","driver":""},{"address":"0009:01:00.0","driver":"nvgrace-gpu-vfio-pci"}],"state":"held-elsewhere","reason":"by pid 7","partitioning":"full","driver":"sim","isolation":"cooperative","isolation_reason":"no lsm=bpf","schedulable":true}'
 json_lease='{"id":"7","label":"vm1","slices":[{"region":"egm4","offset":1048576,"size":2097152},{"region":"egm5","offset":0,"size":4194304}],"state":"draining","lifetime":"descriptor","isolation":"enforced","owner_uid":1000,"holder_pid":4711,"unit":"vm1.scope","created_usec":1234567,"retired_ranges":[{"region":"egm4","offset":1048576,"size":2097152},{"region":"egm5","offset":0,"size":4194304}],"held_up_by":[{"pid":4711,"command":"qemu","unit":"vm1.scope","start_time":987654321098}],"concealed":false}'
 echo "[$json_region]" | same list-regions --json=short
 echo "[$json_region]" | same show-region egm4 -j

@@ -108,18 +108,31 @@ typedef struct Fixture {
 } Fixture;
 
 static const Fixture region_fixtures[] = {
-                {"Name", "s", "egm4", 0},         {"DevicePath", "s", "/dev/egm4", 0},
-                {"Size", "t", NULL, 1000},        {"Free", "t", NULL, 400},
-                {"LargestFree", "t", NULL, 300},  {"Leased", "t", NULL, 200},
-                {"Draining", "t", NULL, 150},     {"Dirty", "t", NULL, 120},
-                {"Scrubbing", "t", NULL, 70},     {"Retired", "t", NULL, 60},
-                {"Scrubbed", "t", NULL, 35},      {"RetiredRanges", "a(tt)", NULL, 0},
-                {"Granule", "t", NULL, 65536},    {"Node", "i", NULL, -1},
-                {"Socket", "i", NULL, 1},         {"Gpus", "as", NULL, 0},
-                {"GpuDrivers", "a(ss)", NULL, 0}, {"State", "s", "held-elsewhere", 0},
-                {"Reason", "s", "by pid 7", 0},   {"Partitioning", "s", "full", 0},
-                {"Driver", "s", "sim", 0},        {"Isolation", "s", "cooperative", 0},
-                {"Schedulable", "b", NULL, 1},    {"FromTheFuture", "s", "ignored", 0},
+                {"Name", "s", "egm4", 0},
+                {"DevicePath", "s", "/dev/egm4", 0},
+                {"Size", "t", NULL, 1000},
+                {"Free", "t", NULL, 400},
+                {"LargestFree", "t", NULL, 300},
+                {"Leased", "t", NULL, 200},
+                {"Draining", "t", NULL, 150},
+                {"Dirty", "t", NULL, 120},
+                {"Scrubbing", "t", NULL, 70},
+                {"Retired", "t", NULL, 60},
+                {"Scrubbed", "t", NULL, 35},
+                {"RetiredRanges", "a(tt)", NULL, 0},
+                {"Granule", "t", NULL, 65536},
+                {"Node", "i", NULL, -1},
+                {"Socket", "i", NULL, 1},
+                {"Gpus", "as", NULL, 0},
+                {"GpuDrivers", "a(ss)", NULL, 0},
+                {"State", "s", "held-elsewhere", 0},
+                {"Reason", "s", "by pid 7", 0},
+                {"Partitioning", "s", "full", 0},
+                {"Driver", "s", "sim", 0},
+                {"Isolation", "s", "cooperative", 0},
+                {"IsolationReason", "s", "no lsm=bpf", 0},
+                {"Schedulable", "b", NULL, 1},
+                {"FromTheFuture", "s", "ignored", 0},
 };
 
 static const Fixture lease_fixtures[] = {
@@ -300,6 +313,8 @@ static void note(Fake *f, sd_bus_message *m, const char *member) {
                 CHECK(free_and_strdup(&f->released, sd_bus_message_get_path(m)));
                 f->n_released++;
         }
+        if (streq(member, "Admit"))
+                CHECK(free_and_strdup(&f->admitted, sd_bus_message_get_path(m)));
         if (streq(member, "Bind"))
                 CHECK(free_and_strdup(&f->bound, sd_bus_message_get_path(m)));
 }
@@ -382,6 +397,7 @@ void fake_reset(Fake *f) {
         free(f->request);
         free(f->released);
         free(f->bound);
+        free(f->admitted);
         memset((char *) f + keep, 0, sizeof(*f) - keep);
         f->memory_fd = memory;
         f->lifetime_fd = -EBADF;

@@ -49,6 +49,7 @@ typedef struct Fake {
         /* What came in */
         char *request;  /* AcquireLease's options as text */
         char *released; /* path */
+        char *admitted; /* as bound */
         char *bound;    /* path; "pid" must have been a pidfd of the test itself */
         unsigned n_released;
 

@@ -83,6 +83,7 @@ static void test_environment(void **state) {
         munmap(p, 4096);
         assert_int_equal(egm_lease_map(l, 0, 2 * MIB, 4096, PROT_READ, 0, &p), -ERANGE);
         assert_int_equal(egm_lease_bind(l, 0), -ENOTCONN);
+        assert_int_equal(egm_lease_admit(l, 0), -ENOTCONN);
         assert_int_equal(egm_lease_release(l), 0);
         assert_int_equal(fcntl(memory, F_GETFD), -1);
         assert_int_equal(fcntl(fds[1], F_GETFD), -1);

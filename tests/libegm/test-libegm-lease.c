@@ -226,6 +226,10 @@ static void test_bind_and_reopen(void **state) {
         assert_true(fcntl(pidfd, F_GETFD) >= 0);
         assert_int_equal(egm_bind(c, "8", pidfd), 0);
         assert_string_equal(fake.bound, "/org/nvidia/Egm1/lease/8");
+        assert_int_equal(egm_lease_admit(l, -1), -EINVAL);
+        assert_null(fake.admitted);
+        assert_int_equal(egm_lease_admit(l, pidfd), 0);
+        assert_string_equal(fake.admitted, "/org/nvidia/Egm1/lease/7");
         egm_lease_unref(l);
 
         assert_int_equal(egm_reopen(c, "9", &l), 0);

@@ -101,6 +101,7 @@ static void test_region(void **state) {
         assert_string_equal(egm_region_get_partitioning(region), "full");
         assert_string_equal(egm_region_get_driver(region), "sim");
         assert_string_equal(egm_region_get_isolation(region), "cooperative");
+        assert_string_equal(egm_region_get_isolation_reason(region), "no lsm=bpf");
         assert_int_equal(egm_region_get_schedulable(region), 1);
         assert_int_equal(egm_region_count_gpus(region), 2);
         assert_int_equal(egm_region_get_gpu(region, 0, &address, &driver), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A virtual machine as far as its memory goes: maps a slice in windows, insists that it is zero, fills it with a pattern of
+/* A virtual machine as far as its memory goes: maps a slice, insists that it is zero, fills it with a pattern of
  * its own, keeps looking whether the pattern is still there, and goes when it is told to.
  *
  *     pretend-vm FD OFFSET SIZE BYTE     (the arguments of `egmctl run -- pretend-vm {0.fd} {0.offset} {0.size} 165`)
@@ -15,13 +15,12 @@
 #include "macro.h"
 #include "size.h"
 
-#define WINDOW (64 * MIB)
-
 typedef struct Memory {
         int fd;
         uint64_t offset;
         uint64_t size;
         uint8_t byte;
+        uint64_t *words;
 } Memory;
 
 /* A pattern that tells every word of every VM apart. */
@@ -45,27 +44,28 @@ static bool is_mine(const Memory *m, uint64_t position, uint64_t *word) {
         return *word == word_at(m, position);
 }
 
-static int walk(const Memory *m, visit_t visit, const char *done) {
-        for (uint64_t at = 0; at < m->size; at += WINDOW) {
-                size_t n = (size_t) MIN(m->size - at, WINDOW);
-                uint64_t *p;
+static int map(Memory *m) {
+        void *p;
 
-                p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd,
-                         (off_t) (m->offset + at));
-                if (p == MAP_FAILED) {
-                        fprintf(stderr, "pretend-vm: mmap at %#llx: %m\n",
-                                (unsigned long long) (m->offset + at));
-                        return -errno;
+        p = mmap(NULL, (size_t) m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd,
+                 (off_t) m->offset);
+        if (p == MAP_FAILED) {
+                fprintf(stderr, "pretend-vm: mmap at %#llx: %m\n", (unsigned long long) m->offset);
+                return -errno;
+        }
+        m->words = p;
+        return 0;
+}
+
+static int walk(const Memory *m, visit_t visit, const char *done) {
+        for (uint64_t at = 0; at < m->size; at += sizeof(*m->words)) {
+                uint64_t *word = m->words + at / sizeof(*word);
+
+                if (!visit(m, at, word)) {
+                        fprintf(stderr, "pretend-vm: byte %#llx of the slice is %#llx, not %s\n",
+                                (unsigned long long) at, (unsigned long long) *word, done);
+                        return -EIO;
                 }
-                for (size_t i = 0; i < n / sizeof(*p); i++)
-                        if (!visit(m, at + i * sizeof(*p), p + i)) {
-                                fprintf(stderr,
-                                        "pretend-vm: byte %#llx of the slice is %#llx, not %s\n",
-                                        (unsigned long long) (at + i * sizeof(*p)),
-                                        (unsigned long long) p[i], done);
-                                return -EIO;
-                        }
-                (void) munmap(p, n);
         }
         puts(done);
         return fflush(stdout) == 0 ? 0 : -errno;
@@ -109,8 +109,8 @@ int main(int argc, char *argv[]) {
         (void) sigemptyset(&set);
         (void) sigaddset(&set, SIGTERM);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
-        if (walk(&m, is_zero, "zero") < 0 || walk(&m, fill, "filled") < 0 || wait_for_end() < 0 ||
-            walk(&m, is_mine, "intact") < 0)
+        if (map(&m) < 0 || walk(&m, is_zero, "zero") < 0 || walk(&m, fill, "filled") < 0 ||
+            wait_for_end() < 0 || walk(&m, is_mine, "intact") < 0)
                 return 1;
         return 0;
 }

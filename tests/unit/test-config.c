@@ -62,6 +62,7 @@ static void describe(const Config *c, const char *key, char *buf, size_t size) {
         CASE("ScrubThreads", "%" PRIu64, c->scrub_threads);
         CASE("ScrubBandwidth", "%" PRIu64, c->scrub_bandwidth);
         CASE("Verify", "%s", config_verify_to_string(c->verify));
+        CASE("Enforcement", "%s", enforcement_mode_to_string(c->enforcement));
         CASE("RequireEnforcement", "%d", c->require_enforcement);
         CASE("OverreachAction", "%s", overreach_action_to_string(c->overreach));
         CASE("LeasesMax", "%" PRIu64, c->leases_max);
@@ -111,6 +112,9 @@ static const struct {
                 {"EgmOffsetAllowed", "no", "0", NULL},
                 {"EgmOffsetAllowed", "maybe", "0", "yes or no"},
                 {"EgmOffsetAllowed", "2", "0", "yes or no"},
+                {"Enforcement", "off", "off", NULL},
+                {"Enforcement", "auto", "auto", NULL},
+                {"Enforcement", "no", "auto", "auto or off"},
                 {"RequireEnforcement", "y", "1", NULL},
                 {"RequireEnforcement", "enforced", "0", "yes or no"},
                 {"DefaultAlign", "2M", "2097152", NULL},
@@ -228,7 +232,7 @@ static void test_again(void **state) {
                         {"WaitingMax", "7", "x"},         {"BytesMaxPerUid", "7", "x"},
                         {"LeasesMaxPerUid", "7", "x"},    {"SlicesMaxPerUid", "7", "x"},
                         {"WaitingMaxPerUid", "7", "x"},   {"CallsMaxPerUid", "7", "x"},
-                        {"AllowLowRegions", "egm2", "x"},
+                        {"AllowLowRegions", "egm2", "x"}, {"Enforcement", "off", "x"},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(again); i++) {

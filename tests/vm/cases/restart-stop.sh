@@ -15,7 +15,7 @@ stopped_within() { # stopped_within SECONDS: by systemd's clock
         [ $((to - from)) -lt "${1}000000" ]
 }
 
-# K2's mappings all show the start, so that pretend-vm's windows would overlap.
+# K2's mappings all show the start.
 case $VARIANT in
 K2) much=64M ;;
 *) much=192M ;;

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <inttypes.h>
+
+#include "confine.h"
+#include "lifeline.h"
+#include "log.h"
+#include "manager.h"
+
+#define NOT_ENFORCED "not enforced, which RequireEnforcement= asks for"
+
+void confine_begin(Manager *m) {
+        _cleanup_free_ char *why = NULL;
+        int r;
+
+        assert(m);
+        assert(!m->enforce);
+
+        r = enforce_load(&m->enforce, &why);
+        if (r < 0) {
+                log_notice("Isolation is cooperative: %s", why ?: strerror(-r));
+                m->lax = TAKE_PTR(why);
+                /* Half of it is worse than nothing: it would keep us out. */
+                confine_remove();
+                return;
+        }
+        log_info("The kernel's programs are %s",
+                 enforce_is_continued(m->enforce) ? "as they were" : "loaded");
+}
+
+void confine_remove(void) {
+        int r = enforce_remove_pins();
+
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to take our programs out of the kernel: %m");
+        else if (r > 0)
+                log_warning("Took our programs out of the kernel: leases that were enforced are "
+                            "cooperative from now on");
+}
+
+void confine_end(Manager *m) {
+        int r;
+
+        assert(m);
+
+        if (!m->enforce || !RB_EMPTY(&m->leases))
+                return;
+        r = enforce_remove_pins();
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to take our programs out of the kernel: %m");
+}
+
+void confine_check(Manager *m) {
+        int r;
+
+        assert(m);
+
+        if (!m->enforce)
+                return;
+        r = enforce_check(m->enforce);
+        if (r > 0)
+                log_error("Somebody removed what keeps leases enforced while egmd restarts; it is "
+                          "back, and they were enforced all the time");
+        else if (r < 0 && !m->pins_missed)
+                (void) log_error_errno(r, "What keeps leases enforced while egmd restarts is gone, "
+                                          "and cannot be put back: %m");
+        m->pins_missed = r < 0;
+}
+
+/* ---- regions ---- */
+
+bool confine_region(Enforce *e, const Provider *p, dev_t devnum, char **ret_why) {
+        int r;
+
+        assert(p);
+        assert(p->fd >= 0);
+        assert(ret_why);
+
+        *ret_why = NULL;
+        if (!e || !p->vtable->has_node)
+                return false;
+        r = enforce_close_gate(e, devnum);
+        if (r >= 0)
+                r = enforce_prove(e, p->fd, devnum, p->granule, ret_why);
+        if (r > 0)
+                return true;
+        if (r < 0 && asprintf(ret_why, "it could not be tried: %s", strerror(-r)) < 0)
+                *ret_why = NULL;
+        r = enforce_open_gate(e, devnum);
+        if (r < 0)
+                (void) log_error_errno(r, "%s: failed to open its gate: %m", p->name);
+        return false;
+}
+
+void confine_set_region(Region *r, bool enforced, char *why) {
+        Manager *m = r->manager;
+
+        if (m->enforce && !r->simulated && !enforced)
+                log_warning("%s: isolation is cooperative: %s", r->name, why ?: "not known why");
+        r->enforced = enforced;
+        free(r->lax);
+        r->lax = why;
+        if (m->config->require_enforcement && !enforced)
+                r->forbidden = NOT_ENFORCED;
+        else if (streq_ptr(r->forbidden, NOT_ENFORCED))
+                r->forbidden = NULL;
+}
+
+void confine_shut_region(Region *r) {
+        int k;
+
+        if (!r->manager->enforce || r->simulated)
+                return;
+        k = enforce_close_gate(r->manager->enforce, r->info->devnum);
+        if (k < 0)
+                (void) log_error_errno(k, "%s: failed to close its gate: %m", r->name);
+}
+
+void confine_let_region_go(Region *r) {
+        int k;
+
+        r->enforced = false;
+        if (!r->manager->enforce || r->simulated)
+                return;
+        k = enforce_open_gate(r->manager->enforce, r->info->devnum);
+        if (k < 0)
+                (void) log_error_errno(k, "%s: failed to open its gate: %m", r->name);
+}
+
+/* ---- leases ---- */
+
+static bool describe(const Lease *l, EnforceLease *ret) {
+        bool all = true;
+
+        *ret = (EnforceLease){.number = l->id, .flags = l->exposed ? ENFORCE_LEASE_EXPOSED : 0};
+        for (size_t i = 0; i < l->n_slices; i++) {
+                const Slice *s = l->slices + i;
+                const Region *region = s->region;
+
+                if (s->phase != SLICE_LEASED || !region)
+                        continue;
+                if (!region->enforced) {
+                        all = false;
+                        continue;
+                }
+                assert(ret->n < ENFORCE_SLICES_MAX);
+                ret->slices[ret->n++] = (EnforceSlice){
+                                .rdev = enforce_rdev(region->info->devnum),
+                                .start = s->offset,
+                                .end = s->offset + s->size,
+                };
+        }
+        return all && ret->n > 0;
+}
+
+int confine_lease(Manager *m, Lease *l) {
+        EnforceLease entry;
+        int r;
+
+        assert(m);
+        assert(l);
+
+        l->enforced = false;
+        if (!m->enforce || l->delegated)
+                return 0;
+        l->enforced = describe(l, &entry);
+        if (entry.n == 0)
+                return 0;
+        l->revoked = false;
+        r = enforce_set_lease(m->enforce, &entry);
+        if (r < 0)
+                l->enforced = false;
+        return r;
+}
+
+void confine_shrink(Manager *m, Lease *l) {
+        EnforceLease entry;
+        int r;
+
+        if (!m->enforce || l->delegated || l->revoked || !lease_is_kept(l))
+                return;
+        (void) describe(l, &entry);
+        /* Of what is left none may be lent while it is in the table, and none is: it is still this lease's. */
+        r = entry.n > 0 ? enforce_set_lease(m->enforce, &entry) : enforce_revoke(m->enforce, l->id);
+        if (r < 0)
+                (void) log_error_errno(r,
+                                       "Lease %" PRIu64 ": failed to take what is lost from it: %m",
+                                       l->id);
+}
+
+void confine_revoke(Manager *m, Lease *l) {
+        int r;
+
+        assert(m);
+        assert(l);
+
+        if (!m->enforce)
+                return;
+        r = enforce_revoke(m->enforce, l->id);
+        l->revoked = r >= 0;
+        if (r < 0)
+                (void) log_error_errno(r, "Lease %" PRIu64 ": failed to end its rights: %m", l->id);
+}
+
+/* While something drains, it may be looked for by any number that was in the table. */
+static bool may_matter(__u64 number, void *userdata) {
+        const Manager *m = userdata;
+        Lease *l;
+
+        if (manager_find_lease(m, number))
+                return true;
+        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
+                if (l->unclaimed)
+                        return true;
+        return false;
+}
+
+int confine_admit(Manager *m, const Lease *l, int pidfd, EgmError *reterr) {
+        int r;
+
+        assert(m);
+        assert(l);
+
+        if (!m->enforce || !l->enforced)
+                return 0;
+        r = enforce_admit(m->enforce, pidfd, l->id, may_matter, m);
+        if (r == -EUSERS)
+                return egm_error_set(reterr, EGM_ERROR_QUOTA_EXCEEDED,
+                                     "The process may map %d leases already, its own and those "
+                                     "that it inherited; the limit is %d",
+                                     ENFORCE_NUMBERS_MAX, ENFORCE_NUMBERS_MAX);
+        if (r == -ESRCH)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
+        return r < 0 ? r : 0;
+}
+
+bool confine_holds(const Lease *l) {
+        return l->enforced && !l->exposed;
+}
+
+/* ---- after a restart ---- */
+
+static bool has_rights(const Lease *l) {
+        return !l->released && !l->unclaimed && !l->delegated;
+}
+
+static bool keep_number(__u64 number, void *userdata) {
+        const Lease *l = manager_find_lease(userdata, number);
+
+        return l && has_rights(l);
+}
+
+int confine_restored(Manager *m) {
+        unsigned n_exposed = 0;
+        Lease *l;
+        int r;
+
+        assert(m);
+
+        if (!m->enforce)
+                return 0;
+        r = enforce_keep_only(m->enforce, keep_number, m);
+        if (r < 0)
+                return log_error_errno(r, "Failed to end the rights to leases that are over: %m");
+        m->next_lease_id = MAX(m->next_lease_id, (uint64_t) enforce_next_number(m->enforce));
+        RB_FOREACH (l, LeaseTree, &m->leases) {
+                EnforceLease entry;
+
+                l->revoked = !has_rights(l);
+                if (l->revoked)
+                        continue;
+                r = enforce_get_lease(m->enforce, l->id, &entry);
+                l->exposed = r < 0 || (entry.flags & ENFORCE_LEASE_EXPOSED);
+                n_exposed += r < 0;
+        }
+        if (n_exposed > 0)
+                log_warning("%u leases were not enforced all the time; they are called cooperative "
+                            "from now on",
+                            n_exposed);
+        return 0;
+}
+
+static void admit_bound(Manager *m, const Lease *l) {
+        for (unsigned i = 0; i < lifeline_bound(l->lifeline); i++) {
+                _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+                int r = confine_admit(m, l, lifeline_pidfd(l->lifeline, i), &e);
+
+                if (r < 0)
+                        (void) log_warning_errno(r, "Lease %" PRIu64 ": pid %i may not map it: %s",
+                                                 l->id, (int) lifeline_pid(l->lifeline, i),
+                                                 e.message ?: strerror(-r));
+        }
+}
+
+void confine_take_up(Manager *m) {
+        Lease *l;
+
+        assert(m);
+
+        if (!m->enforce)
+                return;
+        RB_FOREACH (l, LeaseTree, &m->leases) {
+                int r;
+
+                if (!has_rights(l))
+                        continue;
+                r = confine_lease(m, l);
+                if (r < 0)
+                        (void) log_error_errno(r,
+                                               "Lease %" PRIu64
+                                               ": failed to give it its rights again: %m",
+                                               l->id);
+                admit_bound(m, l);
+        }
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the daemon and its programs in the kernel (enforce.bpf.c) share: the values of their maps. A later egmd finds them
+ * pinned: a change of any size makes it begin anew. */
+
+#include <linux/types.h>
+
+/* Leases that one process can be admitted to. */
+#define ENFORCE_NUMBERS_MAX 64
+/* No request has more slices (EGM_SLICES_MAX). */
+#define ENFORCE_SLICES_MAX 15
+#define ENFORCE_LEASES_MAX 65536
+#define ENFORCE_DEVICES_MAX 256
+
+/* Everything of every device: egmd itself. Not inherited. */
+#define ENFORCE_BEARER_ALL 1U
+
+typedef struct EnforceBearer {
+        __u32 flags;
+        __u32 n;
+        __u64 numbers[ENFORCE_NUMBERS_MAX];
+} EnforceBearer;
+
+typedef struct EnforceSlice {
+        __u64 rdev; /* as the kernel has it: major << 20 | minor */
+        __u64 start;
+        __u64 end;
+} EnforceSlice;
+
+/* For a while nothing kept others off its bytes. */
+#define ENFORCE_LEASE_EXPOSED 1U
+
+typedef struct EnforceLease {
+        __u64 number; /* never used twice while a bearer may have it */
+        __u64 looks;  /* the programs' own */
+        __u32 flags;
+        __u32 n;
+        EnforceSlice slices[ENFORCE_SLICES_MAX];
+} EnforceLease;
+
+/* One thread that may be between its right to map and the mapping. */
+typedef struct EnforceFlight {
+        __u64 number;
+        __u64 pid;
+} EnforceFlight;

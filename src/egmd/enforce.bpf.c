@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The gate: who may map what of an EGM device. All holders of a region share one open file, so a right hangs on the
+ * process, as lease numbers that it, its threads and what it forks and executes bear; a table says which bytes a number
+ * stands for. Taking a number out of the table ends the right for all who bear it, at once.
+ *
+ * Only what egmd has put into "devices" is looked at; by number, so nodes made elsewhere count, too. */
+
+#include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "enforce-table.h"
+
+/* The kernel's, as far as they are needed; offsets are found when the programs are loaded. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct inode {
+        __u16 i_mode;
+        __u32 i_rdev;
+};
+struct file {
+        struct inode *f_inode;
+};
+struct vm_area_struct {
+        unsigned long vm_start;
+        unsigned long vm_end;
+        unsigned long vm_flags;
+        unsigned long vm_pgoff;
+        struct file *vm_file;
+};
+struct task_struct {
+        int pid;
+        int tgid;
+        struct task_struct *group_leader;
+};
+struct bpf_iter_meta {
+        struct seq_file *seq;
+};
+struct bpf_iter__task {
+        struct bpf_iter_meta *meta;
+        struct task_struct *task;
+};
+struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
+        unsigned long si;
+        unsigned long r9;
+        unsigned long orig_ax;
+#elif defined(__TARGET_ARCH_arm64)
+        unsigned long long regs[31];
+        int syscallno;
+#else
+#error "No enforcement on this architecture"
+#endif
+};
+#pragma clang attribute pop
+struct linux_binprm;
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_MMAP 9
+#define REGS_NUMBER(r) ((r)->orig_ax)
+#define REGS_LENGTH(r) ((r)->si)
+#define REGS_OFFSET(r) ((r)->r9)
+#else
+#define NR_MMAP 222
+#define REGS_NUMBER(r) ((r)->syscallno)
+#define REGS_LENGTH(r) ((r)->regs[1])
+#define REGS_OFFSET(r) ((r)->regs[5])
+#endif
+
+#define EACCES 13
+#define ENOMEM 12
+#define S_IFMT 0170000
+#define S_IFCHR 0020000
+#define CLONE_THREAD 0x00010000
+#define MAP_TYPE 0x0f
+#define MAP_PRIVATE 0x02
+#define PROT_BITS 7UL /* VM_READ, VM_WRITE and VM_EXEC are the same */
+
+const volatile __u32 page_shift = 12;
+
+struct {
+        __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __type(key, int);
+        __type(value, EnforceBearer);
+} bearers SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, ENFORCE_LEASES_MAX);
+        __type(key, __u64);
+        __type(value, EnforceLease);
+} leases SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(max_entries, ENFORCE_DEVICES_MAX);
+        __type(key, __u32);
+        __type(value, __u32);
+} devices SEC(".maps");
+
+/* The highest lease number that was ever in the table. */
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, 1);
+        __type(key, __u32);
+        __type(value, __u64);
+} highest SEC(".maps");
+
+static __always_inline int gated(struct file *file, __u32 *ret_rdev) {
+        struct inode *inode = file->f_inode;
+        __u32 rdev;
+
+        if ((inode->i_mode & S_IFMT) != S_IFCHR)
+                return 0;
+        rdev = inode->i_rdev;
+        *ret_rdev = rdev;
+        return bpf_map_lookup_elem(&devices, &rdev) != 0;
+}
+
+static __always_inline int holds(EnforceLease *l, __u64 rdev, __u64 start, __u64 size) {
+        for (__u32 i = 0; i < ENFORCE_SLICES_MAX; i++) {
+                if (i >= l->n)
+                        return 0;
+                if (l->slices[i].rdev == rdev && start >= l->slices[i].start &&
+                    start < l->slices[i].end && size <= l->slices[i].end - start)
+                        return 1;
+        }
+        return 0;
+}
+
+/* A value that is deleted can be another lease's while it is being read. It was not, if the number is still there
+ * afterwards: numbers do not come back. The addition keeps the two reads in their order. */
+static __always_inline int lease_allows(__u64 number, __u64 rdev, __u64 start, __u64 size) {
+        EnforceLease *l = bpf_map_lookup_elem(&leases, &number);
+
+        if (!l || !holds(l, rdev, start, size))
+                return 0;
+        __sync_fetch_and_add(&l->looks, 1);
+        return bpf_map_lookup_elem(&leases, &number) == l;
+}
+
+static __always_inline int bearer_may(__u64 rdev, __u64 start, __u64 size, int by_mmap) {
+        struct task_struct *task = bpf_get_current_task_btf();
+        EnforceBearer *b = bpf_task_storage_get(&bearers, task->group_leader, 0, 0);
+
+        if (!b)
+                return 0;
+        if (b->flags & ENFORCE_BEARER_ALL)
+                return 1;
+        if (!by_mmap)
+                return 0;
+        for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                if (i >= b->n)
+                        return 0;
+                if (lease_allows(b->numbers[i], rdev, start, size))
+                        return 1;
+        }
+        return 0;
+}
+
+/* Offset and length are not among the hook's arguments. No other way to it than mmap() has them where they are expected:
+ * remap_file_pages(), calls of 32-bit programs and whatever else there is are refused. The kernel has checked by then that
+ * the offset is a page's, and slices end with one, so the length need not be rounded up. */
+SEC("lsm/mmap_file")
+int BPF_PROG(egm_mmap, struct file *file, unsigned long reqprot, unsigned long prot,
+             unsigned long flags, int ret) {
+        struct pt_regs *regs;
+        __u32 rdev;
+
+        if (ret != 0 || !file || !gated(file, &rdev))
+                return ret;
+        /* What a private mapping shows, its drain can't tell from the whole device. */
+        if ((flags & MAP_TYPE) == MAP_PRIVATE)
+                return -EACCES;
+        regs = (struct pt_regs *) bpf_task_pt_regs(bpf_get_current_task_btf());
+        if (bearer_may(rdev, REGS_OFFSET(regs), REGS_LENGTH(regs), REGS_NUMBER(regs) == NR_MMAP))
+                return 0;
+        return -EACCES;
+}
+
+/* More rights for a mapping that is there: for those only who could make it now. */
+SEC("lsm/file_mprotect")
+int BPF_PROG(egm_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot,
+             int ret) {
+        struct file *file = vma->vm_file;
+        __u32 rdev;
+
+        if (ret != 0 || !file || !gated(file, &rdev) || (prot & ~vma->vm_flags & PROT_BITS) == 0)
+                return ret;
+        if (bearer_may(rdev, (__u64) vma->vm_pgoff << page_shift, vma->vm_end - vma->vm_start, 1))
+                return 0;
+        return -EACCES;
+}
+
+/* A child bears what its parent does, or there is no child: one without could not work, and nobody would know why. */
+SEC("lsm/task_alloc")
+int BPF_PROG(egm_fork, struct task_struct *task, unsigned long clone_flags, int ret) {
+        struct task_struct *parent = bpf_get_current_task_btf();
+        EnforceBearer *b, *c;
+
+        if (ret != 0 || (clone_flags & CLONE_THREAD))
+                return ret;
+        b = bpf_task_storage_get(&bearers, parent->group_leader, 0, 0);
+        if (!b || b->n == 0)
+                return 0;
+        c = bpf_task_storage_get(&bearers, task, b, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!c)
+                return -ENOMEM;
+        c->flags = 0;
+        return 0;
+}
+
+/* The thread that executes something becomes its process's leader. This is the last hook before. */
+SEC("lsm/bprm_creds_from_file")
+int BPF_PROG(egm_exec, struct linux_binprm *bprm, struct file *file, int ret) {
+        struct task_struct *task = bpf_get_current_task_btf();
+        EnforceBearer *b, *c;
+
+        if (ret != 0)
+                return ret;
+        b = bpf_task_storage_get(&bearers, task->group_leader, 0, 0);
+        if (task->pid == task->tgid) {
+                if (b && b->flags)
+                        b->flags = 0; /* what it becomes is not egmd */
+                return 0;
+        }
+        (void) bpf_task_storage_delete(&bearers, task);
+        if (!b || b->n == 0)
+                return 0;
+        c = bpf_task_storage_get(&bearers, task, b, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!c)
+                return -ENOMEM;
+        c->flags = 0;
+        return 0;
+}
+
+/* Threads of bearers inside mmap(): such a one may have passed the gate already, and its mapping is not to be seen yet. One
+ * that has left is found, too, until it enters the kernel again, be it by an interrupt. */
+SEC("iter/task")
+int egm_flights(struct bpf_iter__task *ctx) {
+        struct task_struct *task = ctx->task;
+        struct seq_file *seq = ctx->meta->seq;
+        EnforceFlight flight = {};
+        struct pt_regs *regs;
+        EnforceBearer *b;
+
+        if (!task)
+                return 0;
+        b = bpf_task_storage_get(&bearers, task->group_leader, 0, 0);
+        if (!b || b->n == 0)
+                return 0;
+        regs = (struct pt_regs *) bpf_task_pt_regs(task);
+        if (REGS_NUMBER(regs) != NR_MMAP)
+                return 0;
+        flight.pid = task->tgid;
+        for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                if (i >= b->n)
+                        break;
+                flight.number = b->numbers[i];
+                bpf_seq_write(seq, &flight, sizeof(flight));
+        }
+        return 0;
+}
+
+/* What the LGPL allows, and the kernel asks of programs like these. */
+char _license[] SEC("license") = "GPL";

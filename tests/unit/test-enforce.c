@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <signal.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "enforce-kernel.h"
+#include "enforce.h"
+#include "fd-util.h"
+#include "pidfd.h"
+#include "test.h"
+
+/* The kernel's table, as far as the rules need one. */
+#define TABLE_MAX 64
+
+typedef struct Fake {
+        EnforceLease leases[TABLE_MAX];
+        size_t n;
+        EnforceBearer bearer; /* of the one process there is */
+        bool has_bearer;
+        __u64 highest;
+        __u64 highest_at_set; /* when a lease came last */
+        int fail;             /* the next change */
+} Fake;
+
+static int failing(Fake *f) {
+        return TAKE_GENERIC(f->fail, int, 0);
+}
+
+static EnforceLease *find(Fake *f, __u64 number) {
+        for (size_t i = 0; i < f->n; i++)
+                if (f->leases[i].number == number)
+                        return f->leases + i;
+        return NULL;
+}
+
+static int fake_set_device(void *u, __u32 rdev, bool gated) {
+        return failing(u);
+}
+
+static int fake_set_lease(void *u, const EnforceLease *l) {
+        Fake *f = u;
+        EnforceLease *t = find(f, l->number);
+        int r = failing(f);
+
+        if (r < 0)
+                return r;
+        if (!t)
+                t = f->leases + f->n++;
+        *t = *l;
+        f->highest_at_set = f->highest;
+        return 0;
+}
+
+static int fake_get_lease(void *u, __u64 number, EnforceLease *ret) {
+        EnforceLease *t = find(u, number);
+
+        if (!t)
+                return -ENOENT;
+        *ret = *t;
+        return 0;
+}
+
+static int fake_drop_lease(void *u, __u64 number) {
+        Fake *f = u;
+        EnforceLease *t = find(f, number);
+        int r = failing(f);
+
+        if (r < 0)
+                return r;
+        if (!t)
+                return -ENOENT;
+        *t = f->leases[--f->n];
+        return 0;
+}
+
+/* As the kernel's: a key that is not there any more begins anew. */
+static int fake_next_lease(void *u, const __u64 *after, __u64 *ret) {
+        Fake *f = u;
+        EnforceLease *t = after ? find(f, *after) : NULL;
+        size_t i = t ? (size_t) (t - f->leases) + 1 : 0;
+
+        if (i >= f->n)
+                return -ENOENT;
+        *ret = f->leases[i].number;
+        return 0;
+}
+
+static int fake_get_bearer(void *u, int pidfd, EnforceBearer *ret) {
+        Fake *f = u;
+
+        if (!f->has_bearer)
+                return -ENOENT;
+        *ret = f->bearer;
+        return 0;
+}
+
+static int fake_set_bearer(void *u, int pidfd, const EnforceBearer *b) {
+        Fake *f = u;
+        int r = failing(f);
+
+        if (r < 0)
+                return r;
+        f->bearer = *b;
+        f->has_bearer = true;
+        return 0;
+}
+
+static int fake_get_highest(void *u, __u64 *ret) {
+        *ret = ((Fake *) u)->highest;
+        return 0;
+}
+
+static int fake_set_highest(void *u, __u64 number) {
+        ((Fake *) u)->highest = number;
+        return 0;
+}
+
+static void fake_free(void *u) {
+}
+
+static const EnforceOps ops = {
+                .set_device = fake_set_device,
+                .set_lease = fake_set_lease,
+                .get_lease = fake_get_lease,
+                .drop_lease = fake_drop_lease,
+                .next_lease = fake_next_lease,
+                .get_bearer = fake_get_bearer,
+                .set_bearer = fake_set_bearer,
+                .get_highest = fake_get_highest,
+                .set_highest = fake_set_highest,
+                .free = fake_free,
+};
+
+static Enforce *enforce_on(Fake *f) {
+        Enforce *e;
+
+        assert_int_equal(enforce_new(&ops, f, false, &e), 0);
+        return e;
+}
+
+static void set(Enforce *e, __u64 number) {
+        const EnforceLease l = {.number = number, .n = 1, .slices = {{.rdev = 1, .end = 4096}}};
+
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+}
+
+static void test_rdev(void **state) {
+        assert_int_equal(enforce_rdev(makedev(240, 3)), 240 << 20 | 3);
+        assert_int_equal(enforce_rdev(makedev(511, 0xfffff)), 511U << 20 | 0xfffff);
+}
+
+/* A number is never below what the table has seen, and the table never sees one before that is written. */
+static void test_numbers(void **state) {
+        Fake f = {};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        assert_int_equal(enforce_next_number(e), 1);
+        set(e, 7);
+        assert_int_equal(f.highest_at_set, 7);
+        assert_int_equal(enforce_next_number(e), 8);
+        set(e, 5);
+        assert_int_equal(enforce_next_number(e), 8);
+        assert_int_equal(enforce_revoke(e, 7), 0);
+        assert_int_equal(enforce_next_number(e), 8);
+        /* The proof's counts for nothing. */
+        set(e, ENFORCE_NUMBER_PROOF);
+        assert_int_equal(enforce_next_number(e), 8);
+}
+
+static void test_revoke(void **state) {
+        Fake f = {};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+        EnforceLease l;
+
+        set(e, 3);
+        f.fail = -EIO;
+        assert_int_equal(enforce_revoke(e, 3), -EIO);
+        assert_int_equal(enforce_get_lease(e, 3, &l), 0);
+        assert_int_equal(enforce_revoke(e, 3), 0);
+        assert_int_equal(enforce_get_lease(e, 3, &l), -ENOENT);
+        /* What has no right has none. */
+        assert_int_equal(enforce_revoke(e, 3), 0);
+}
+
+static bool is_even(__u64 number, void *userdata) {
+        return number % 2 == 0;
+}
+
+static void test_keep_only(void **state) {
+        Fake f = {};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+        EnforceLease l;
+
+        assert_int_equal(enforce_keep_only(e, is_even, NULL), 0);
+        for (__u64 i = 1; i <= 50; i++)
+                set(e, i);
+        assert_int_equal(enforce_keep_only(e, is_even, NULL), 25);
+        for (__u64 i = 1; i <= 50; i++)
+                assert_int_equal(enforce_get_lease(e, i, &l), i % 2 == 0 ? 0 : -ENOENT);
+        set(e, 51);
+        f.fail = -EPERM;
+        assert_int_equal(enforce_keep_only(e, is_even, NULL), -EPERM);
+}
+
+static pid_t child;
+
+static int child_pidfd(void) {
+        int fd;
+
+        child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+                (void) pause();
+                _exit(0);
+        }
+        assert_int_equal(pidfd_new(child, &fd), 0);
+        return fd;
+}
+
+static int child_end(void **state) {
+        if (child > 0) {
+                (void) kill(child, SIGKILL);
+                (void) waitpid(child, NULL, 0);
+        }
+        child = 0;
+        return 0;
+}
+
+static void test_admit(void **state) {
+        _cleanup_close_ int pidfd = child_pidfd();
+        Fake f = {};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        assert_int_equal(enforce_admit(e, STDIN_FILENO, 1, NULL, NULL), -EBADF);
+        assert_false(f.has_bearer);
+        assert_int_equal(enforce_admit(e, pidfd, 1, NULL, NULL), 1);
+        assert_int_equal(enforce_admit(e, pidfd, 1, NULL, NULL), 0);
+        assert_int_equal(enforce_admit(e, pidfd, 2, NULL, NULL), 1);
+        assert_int_equal(f.bearer.n, 2);
+        assert_int_equal(f.bearer.numbers[0], 1);
+        assert_int_equal(f.bearer.numbers[1], 2);
+        assert_int_equal(f.bearer.flags, 0);
+        f.fail = -ENOENT;
+        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), -ESRCH);
+        assert_int_equal(f.bearer.n, 2);
+        /* What may map all is left as it is: its children would inherit numbers. */
+        f.bearer = (EnforceBearer){.flags = ENFORCE_BEARER_ALL};
+        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), 0);
+        assert_int_equal(f.bearer.n, 0);
+}
+
+/* Numbers that nothing can depend on any more make room, others do not. */
+static void test_full(void **state) {
+        _cleanup_close_ int pidfd = child_pidfd();
+        Fake f = {};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        for (__u64 i = 1; i <= ENFORCE_NUMBERS_MAX; i++)
+                assert_int_equal(enforce_admit(e, pidfd, 2 * i, is_even, NULL), 1);
+        assert_int_equal(enforce_admit(e, pidfd, 2, is_even, NULL), 0);
+        assert_int_equal(enforce_admit(e, pidfd, 1, is_even, NULL), -EUSERS);
+        assert_int_equal(f.bearer.n, ENFORCE_NUMBERS_MAX);
+        f.bearer.numbers[0] = 1001;
+        f.bearer.numbers[9] = 1003;
+        assert_int_equal(enforce_admit(e, pidfd, 1000, is_even, NULL), 1);
+        assert_int_equal(f.bearer.n, ENFORCE_NUMBERS_MAX - 1);
+        assert_int_equal(f.bearer.numbers[0], 4);
+        assert_int_equal(f.bearer.numbers[ENFORCE_NUMBERS_MAX - 2], 1000);
+}
+
+static void test_lsm(void **state) {
+        assert_true(enforce_lsm_lists_bpf("lockdown,capability,bpf\n"));
+        assert_true(enforce_lsm_lists_bpf("bpf,ipe,ima"));
+        assert_true(enforce_lsm_lists_bpf("bpf"));
+        assert_false(enforce_lsm_lists_bpf(""));
+        assert_false(enforce_lsm_lists_bpf("\n"));
+        assert_false(enforce_lsm_lists_bpf("capability,bpfx,xbpf,bp"));
+}
+
+static void test_steady(void **state) {
+        static const char debian[] = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2";
+
+        assert_true(enforce_kernel_is_steady("6.12.117+deb12-cloud-amd64", debian, NULL));
+        assert_true(enforce_kernel_is_steady("6.2.0", "#1 SMP PREEMPT", "(full)"));
+        assert_true(enforce_kernel_is_steady("7.0", "#1 SMP PREEMPT_RT", NULL));
+        assert_true(enforce_kernel_is_steady("6.1.0-40-cloud-amd64", debian,
+                                             "none (voluntary) full\n"));
+        assert_true(enforce_kernel_is_steady("5.14.0-70", "#1 SMP Thu", NULL));
+        assert_false(enforce_kernel_is_steady("6.1.0", debian, "none voluntary (full)\n"));
+        assert_false(enforce_kernel_is_steady("6.1.0", debian, NULL));
+        assert_false(enforce_kernel_is_steady("6.1.0", debian, ""));
+        assert_false(enforce_kernel_is_steady("6.1.0", "#1 SMP PREEMPT", "none (voluntary) full"));
+        assert_false(enforce_kernel_is_steady("5.15.0", "#1 SMP PREEMPT_RT", "(none)"));
+        assert_false(enforce_kernel_is_steady("nonsense", debian, "(none)"));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                        cmocka_unit_test(test_rdev),
+                        cmocka_unit_test(test_numbers),
+                        cmocka_unit_test(test_revoke),
+                        cmocka_unit_test(test_keep_only),
+                        cmocka_unit_test_teardown(test_admit, child_end),
+                        cmocka_unit_test_teardown(test_full, child_end),
+                        cmocka_unit_test(test_lsm),
+                        cmocka_unit_test(test_steady),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

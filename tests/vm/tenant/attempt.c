@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+
+#include "fd-util.h"
+#include "size.h"
+
+/* Tries to map a device and says what came of it: "mapped", or the error's name.
+ *
+ *     egm-attempt [--from=PID] WHAT FD OFFSET SIZE
+ *         map, private    so many bytes from there
+ *         hold            the same, until end of input
+ *         again           maps, then the same bytes once more, until it is refused
+ *         protect         maps for reading, waits for a line, and wants to write
+ *
+ * FD is a descriptor that was inherited, or with --from= one of that process. Exit status 0 whatever the kernel said. */
+
+static const char *arg_what;
+static int fd;
+static uint64_t arg_offset, arg_size;
+
+static void *map(int prot, int flags) {
+        return mmap(NULL, (size_t) arg_size, prot, flags, fd, (off_t) arg_offset);
+}
+
+static int say(bool ok) {
+        puts(ok ? "mapped" : strerrorname_np(errno));
+        return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static void wait_for_line(void) {
+        char buffer[256];
+
+        (void) !fgets(buffer, sizeof(buffer), stdin);
+}
+
+static int attempt(void) {
+        void *p;
+
+        if (streq(arg_what, "private"))
+                return say(map(PROT_READ, MAP_PRIVATE) != MAP_FAILED);
+        p = map(streq(arg_what, "protect") ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED);
+        if (say(p != MAP_FAILED) != EXIT_SUCCESS || p == MAP_FAILED || streq(arg_what, "map"))
+                return EXIT_SUCCESS;
+        if (streq(arg_what, "again")) {
+                for (void *q; (q = map(PROT_READ, MAP_SHARED)) != MAP_FAILED;)
+                        (void) munmap(q, (size_t) arg_size);
+                return say(false);
+        }
+        wait_for_line();
+        if (streq(arg_what, "protect"))
+                return say(mprotect(p, (size_t) arg_size, PROT_READ | PROT_WRITE) == 0);
+        return EXIT_SUCCESS;
+}
+
+static int take_from(const char *process) {
+        _cleanup_close_ int pidfd = -EBADF;
+        int pid;
+
+        if (parse_int(process, &pid) < 0)
+                return -EINVAL;
+        pidfd = pidfd_open(pid, 0);
+        fd = pidfd < 0 ? -1 : pidfd_getfd(pidfd, fd, 0);
+        return fd < 0 ? -errno : 0;
+}
+
+int main(int argc, char *argv[]) {
+        const char *from = NULL;
+        int r = 0;
+
+        if (argc > 1 && strncmp(argv[1], "--from=", 7) == 0) {
+                from = argv[1] + 7;
+                argc--;
+                argv++;
+        }
+        if (argc != 5 || parse_int(argv[2], &fd) < 0 || parse_size(argv[3], &arg_offset) < 0 ||
+            parse_size(argv[4], &arg_size) < 0) {
+                fprintf(stderr, "Usage: egm-attempt [--from=PID] WHAT FD OFFSET SIZE\n");
+                return 2;
+        }
+        arg_what = argv[1];
+        if (from)
+                r = take_from(from);
+        if (r < 0) {
+                fprintf(stderr, "egm-attempt: descriptor: %s\n", strerror(-r));
+                return 2;
+        }
+        return attempt();
+}
