@@ -47,6 +47,7 @@ static const Op ops[] = {
                 {"fork", walk_op_fork, 3},
                 {"exec", walk_op_exec, 3},
                 {"end", walk_op_end, 7},
+                {"device", walk_op_device, 4},
                 {"restart", walk_op_restart, 8, true},
 };
 
@@ -99,6 +100,8 @@ static void step(Walk *w) {
                         walk_set_schedulable(w, i, true);
                 if (walk_waiter_first(w, (unsigned) i) && walk_chance(w, 15))
                         walk_op_wait_cancel(w);
+                if (w->regions[i].gone && walk_chance(w, 12))
+                        walk_device_return(w, (unsigned) i, false);
         }
         op->run(w);
         w->counts[op - ops]++;
@@ -111,6 +114,9 @@ static void step(Walk *w) {
 /* Everybody goes: nothing is left. */
 static void finish(Walk *w) {
         walk_note(w, "the end");
+        for (unsigned i = 0; i < WALK_REGIONS; i++)
+                if (w->regions[i].gone)
+                        walk_device_return(w, i, false);
         for (size_t i = 0; i < WALK_REGIONS; i++)
                 if (!w->regions[i].schedulable)
                         walk_set_schedulable(w, i, true);
@@ -146,7 +152,8 @@ static void start(Walk *w, const char *egmd) {
                 exit(r == -ENOSYS || r == -EPERM ? 77 : 1);
         }
         for (size_t i = 0; i < WALK_REGIONS; i++)
-                w->regions[i].schedulable = true;
+                w->regions[i] = (WalkRegion){
+                                .schedulable = true, .instance = 1, .size = walk_regions[i].size};
         w->bus = walk_connect(w);
         walk_start_daemon(w);
         (void) snprintf(lock, sizeof(lock), "%s/lock", keeper_runtime_dir(w->keeper));

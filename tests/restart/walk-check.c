@@ -18,9 +18,13 @@ static void check_region(Walk *w, const ViewRegion *r, unsigned i) {
         uint64_t at = 0,
                  sum = r->free + r->leased + r->draining + r->dirty + r->scrubbing + r->retired;
 
-        if (!r->there)
+        if (!r->there && !w->regions[i].unheard)
                 walk_fail(w, "I5: region %s is not there", name);
-        if (streq(r->state, "ready") && r->size != walk_regions[i].size)
+        if (streq(r->state, "ready") && w->regions[i].gone && w->settled)
+                walk_fail(w, "%s is gone, and ready", name);
+        if (streq(r->state, "ready") && walk_region_is_held(w, i))
+                walk_fail(w, "I2: %s was opened while others have what it was of", name);
+        if (streq(r->state, "ready") && r->size != w->regions[i].size)
                 walk_fail(w, "I5: %s has %" PRIu64 " bytes", name, r->size);
         if (streq(r->state, "ready") && sum != r->size)
                 walk_fail(w, "I5: the states of %s sum up to %" PRIu64 " of %" PRIu64, name, sum,
@@ -30,7 +34,7 @@ static void check_region(Walk *w, const ViewRegion *r, unsigned i) {
                         walk_fail(w, "I5: %s: extent %zu does not follow the one before", name, k);
                 at += r->extents[k].size;
         }
-        if (r->n_extents > 0 && at != walk_regions[i].size)
+        if (r->n_extents > 0 && at != w->regions[i].size)
                 walk_fail(w, "I5: the extents of %s end at %#" PRIx64, name, at);
 }
 
@@ -241,7 +245,8 @@ static bool found_lease(Walk *w, const ViewLease *seen) {
              vanished = streq(seen->label, "vanished") || seen->label[0] == 'q', blocked = false;
         WalkLease *l;
 
-        if (w->may_find && streq(seen->label, "orphan") && streq(seen->state, "active")) {
+        if ((w->may_find || w->may_orphan) && streq(seen->label, "orphan") &&
+            streq(seen->state, "active")) {
                 /* Asked for by who never heard that it was granted. */
                 l = walk_lease_new(w);
                 l->id = seen->id;
@@ -351,6 +356,13 @@ static bool region_is_settled(Walk *w, const View *v, unsigned i) {
         const char *name = walk_regions[i].name;
         bool whole_only = walk_regions[i].whole_only || w->regions[i].spoiled, owned = false;
 
+        if (w->regions[i].gone) {
+                if (r->there && !streq(r->state, "gone"))
+                        NOT_YET("%s is gone, and %s", name, r->state);
+                if (r->there && r->schedulable != w->regions[i].schedulable)
+                        walk_fail(w, "%s is%s schedulable", name, r->schedulable ? "" : " not");
+                return true;
+        }
         if (!streq(r->state, "ready"))
                 NOT_YET("%s is %s", name, r->state);
         if (r->schedulable != w->regions[i].schedulable)
@@ -457,7 +469,7 @@ static bool descriptors_are_settled(Walk *w) {
                         (size_t) w->base_fds + expected);
         /* The simulation's own, and the open file; after a restart only that. */
         for (size_t i = 0; i < WALK_REGIONS; i++)
-                if (of_region[i] < 1 || of_region[i] > 2)
+                if ((of_region[i] < 1 && !w->regions[i].gone) || of_region[i] > 2)
                         NOT_YET("the daemon has %zu descriptors of %s", of_region[i],
                                 walk_regions[i].name);
         return true;
@@ -495,8 +507,16 @@ static bool file_is_known(Walk *w, const View *v, const char *name, size_t *n_re
         return true;
 }
 
+static size_t n_devices(const Walk *w) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < WALK_REGIONS; i++)
+                n += !w->regions[i].gone;
+        return n;
+}
+
 static bool directory_is_settled(Walk *w, const View *v) {
-        size_t n_records = 0, expected = WALK_REGIONS;
+        size_t n_records = 0, expected = n_devices(w);
         struct dirent *e;
         DIR *d = opendir(keeper_runtime_dir(w->keeper));
         char stray[128] = "";
@@ -519,17 +539,17 @@ static bool directory_is_settled(Walk *w, const View *v) {
 
 static bool store_is_settled(Walk *w) {
         walk_check(w, keeper_pump(w->keeper) >= 0);
-        if (keeper_n_stored(w->keeper) != WALK_REGIONS)
+        if (keeper_n_stored(w->keeper) != n_devices(w))
                 NOT_YET("%zu descriptors are stored", keeper_n_stored(w->keeper));
         for (size_t i = 0; i < WALK_REGIONS; i++) {
                 char name[32];
                 bool found = false;
 
                 (void) snprintf(name, sizeof(name), "region-%s", walk_regions[i].name);
-                for (size_t k = 0; k < WALK_REGIONS; k++)
+                for (size_t k = 0; k < keeper_n_stored(w->keeper); k++)
                         found = found || streq(keeper_stored_name(w->keeper, k), name);
-                if (!found)
-                        NOT_YET("%s is not stored", name);
+                if (found == w->regions[i].gone)
+                        NOT_YET("%s is%s stored", name, found ? "" : " not");
         }
         return true;
 }
@@ -579,5 +599,10 @@ void walk_settle(Walk *w) {
         }
         walk_children_check(w);
         w->settled = true;
-        w->may_find = false;
+        w->may_find = w->may_orphan = false;
+        for (size_t i = 0; i < WALK_REGIONS; i++)
+                if (!w->regions[i].gone) {
+                        w->regions[i].has_memory = true;
+                        w->regions[i].memory = w->regions[i].generation;
+                }
 }

@@ -35,19 +35,19 @@ static void write_span(FILE *f, const WalkSpan *s, const char *separator) {
                        s->offset, s->size);
 }
 
-static void write_region(FILE *f, size_t i, bool late, uint64_t fail_mmap) {
+static void write_region(FILE *f, size_t i, const WalkRegion *r, uint64_t fail_mmap) {
         const WalkRegionConfig *c = walk_regions + i;
         const char *separator = "";
 
         (void) fprintf(f,
                        "{\"name\": \"%s\", \"variant\": \"%s\", \"size\": %" PRIu64
-                       ", \"node\": %zu, \"socket\": %zu, \"retired\": [",
-                       c->name, c->variant, c->size, i, i);
+                       ", \"instance\": %u, \"node\": %zu, \"socket\": %zu, \"retired\": [",
+                       c->name, c->variant, r->size, r->instance, i, i);
         for (size_t k = 0; k < ELEMENTSOF(c->retired) && c->retired[k].size > 0; k++) {
                 write_span(f, c->retired + k, separator);
                 separator = ", ";
         }
-        if (late && c->late.size > 0)
+        if (r->late && c->late.size > 0)
                 write_span(f, &c->late, separator);
         (void) fputs("], \"faults\": {\"bad\": [", f);
         if (c->bad.size > 0)
@@ -58,15 +58,20 @@ static void write_region(FILE *f, size_t i, bool late, uint64_t fail_mmap) {
         (void) fputs("}}", f);
 }
 
-int walk_config_write(const char *path, const bool late[static WALK_REGIONS], uint64_t fail_mmap) {
+int walk_config_write(const char *path, const WalkRegion regions[static WALK_REGIONS],
+                      uint64_t fail_mmap) {
         _cleanup_fclose_ FILE *f = fopen(path, "we");
+        const char *separator = "\n";
 
         if (!f)
                 return -errno;
         (void) fputs("{\"regions\": [", f);
         for (size_t i = 0; i < WALK_REGIONS; i++) {
-                (void) fputs(i > 0 ? ",\n" : "\n", f);
-                write_region(f, i, late[i], fail_mmap);
+                if (regions[i].gone)
+                        continue;
+                (void) fputs(separator, f);
+                write_region(f, i, regions + i, fail_mmap);
+                separator = ",\n";
         }
         (void) fputs("\n]}\n", f);
         return fflush(f) == 0 ? 0 : -errno;

@@ -253,6 +253,8 @@ void walk_set_schedulable(Walk *w, size_t i, bool on) {
         sd_bus_error e = SD_BUS_ERROR_NULL;
         char path[64];
 
+        if (w->regions[i].unheard)
+                return;
         walk_note(w, "%s: lending switched %s", walk_regions[i].name, on ? "on" : "off");
         (void) snprintf(path, sizeof(path), EGM_REGION_PATH "/%s", walk_regions[i].name);
         if (sd_bus_call_method(w->bus, EGM_BUS_NAME, path, EGM_REGION_INTERFACE, "SetSchedulable",

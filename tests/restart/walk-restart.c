@@ -16,19 +16,15 @@
 #define STOP_DEADLINE_USEC (2 * USEC_PER_SEC)
 
 static void write_config(Walk *w) {
-        bool late[WALK_REGIONS];
-
         for (size_t i = 0; i < WALK_REGIONS; i++) {
                 if (walk_regions[i].late.size > 0 && !w->regions[i].late && w->n_restarts > 20 &&
                     walk_chance(w, 40)) {
                         walk_note(w, "    %s: late pages are retired", walk_regions[i].name);
                         w->regions[i].late = true;
                 }
-                late[i] = w->regions[i].late;
         }
-        w->mmap_fails = w->n_restarts > 0 && walk_chance(w, 6);
-        walk_check(w, walk_config_write(w->config_path, late,
-                                        w->mmap_fails ? 1 + walk_random(w, 10) : 0) >= 0);
+        w->fail_mmap = w->n_restarts > 0 && walk_chance(w, 6) ? 1 + walk_random(w, 10) : 0;
+        walk_check(w, walk_config_write(w->config_path, w->regions, w->fail_mmap) >= 0);
 }
 
 void walk_start_daemon(Walk *w) {
@@ -42,6 +38,12 @@ void walk_start_daemon(Walk *w) {
                 walk_fail(w, "the daemon ended before it was ready, with status %#x",
                           (unsigned) keeper_exit_status(w->keeper));
         w->may_find = true;
+        for (size_t i = 0; i < WALK_REGIONS; i++) {
+                w->regions[i].unheard = w->regions[i].gone;
+                /* What a region that is not taken up was of, nobody tells a new daemon. */
+                w->regions[i].has_memory = w->regions[i].has_memory && !w->regions[i].gone &&
+                                           w->regions[i].memory == w->regions[i].generation;
+        }
 }
 
 void walk_stop_daemon(Walk *w) {
@@ -144,18 +146,6 @@ static bool is_lent(const Walk *w, unsigned region, bool *ret_beyond_start) {
         return lent;
 }
 
-static bool is_used_by_anybody(const Walk *w, unsigned region) {
-        for (size_t i = 0; i < WALK_CHILDREN; i++)
-                for (size_t k = 0; k < WALK_SLOTS && w->children[i].pid > 0; k++) {
-                        const WalkSlot *s = w->children[i].slots + k;
-
-                        if ((s->kind == WALK_SLOT_MEMORY || s->kind == WALK_SLOT_MAP) &&
-                            s->region == region && s->generation == w->regions[region].generation)
-                                return true;
-                }
-        return false;
-}
-
 /* Of what the daemon itself made up nothing is written down. */
 static void forget_unknown(Walk *w) {
         for (size_t i = 0; i < WALK_LEASES; i++)
@@ -168,6 +158,9 @@ static bool foresee_region(Walk *w, const WalkWitnesses *t, unsigned i) {
         WalkRegion *r = w->regions + i;
         bool beyond_start, lent = is_lent(w, i, &beyond_start);
 
+        /* Its memory is lost already, or it is new and nobody's. */
+        if (r->gone || !r->has_memory || r->memory != r->generation)
+                return false;
         if (t->recorded[i] && (t->stored[i] || (lent && walk_model_has_party(w, i))))
                 return false;
         if (t->recorded[i] || !t->stored[i]) {
@@ -176,21 +169,7 @@ static bool foresee_region(Walk *w, const WalkWitnesses *t, unsigned i) {
                 return false;
         }
         r->spoiled = lent && !beyond_start;
-        return !lent && is_used_by_anybody(w, i);
-}
-
-static void drop_all_of(Walk *w, unsigned region) {
-        for (size_t i = 0; i < WALK_CHILDREN; i++)
-                for (size_t k = 0; k < WALK_SLOTS && w->children[i].pid > 0; k++) {
-                        WalkSlot *s = w->children[i].slots + k;
-
-                        if (s->region != region || s->generation != w->regions[region].generation)
-                                continue;
-                        if (s->kind == WALK_SLOT_MEMORY)
-                                walk_child_close(w, w->children + i, s);
-                        else if (s->kind == WALK_SLOT_MAP)
-                                walk_child_unmap(w, w->children + i, s, 0, 0);
-                }
+        return !lent && walk_region_is_used(w, i, r->generation);
 }
 
 /* What lacks its record is nobody's to lend while anybody has it. */
@@ -212,7 +191,7 @@ static void wait_held_elsewhere(Walk *w, unsigned region) {
         }
         walk_children_check(w);
         walk_note(w, "    %s is held elsewhere; they let go", walk_regions[region].name);
-        drop_all_of(w, region);
+        walk_region_drop(w, region, w->regions[region].generation);
 }
 
 static void start_again(Walk *w, const WalkWitnesses *t) {
@@ -254,10 +233,13 @@ void walk_op_restart(Walk *w) {
         for (uint64_t n = walk_random(w, 4); n > 0; n--)
                 walk_op_of_holders(w);
         walk_children_check(w);
-        if (careful) {
+        if (walk_chance(w, 4))
+                walk_device_change_unseen(w);
+        else if (careful) {
                 walk_witnesses_tamper(w, &t);
                 walk_children_check(w);
-        } else
+        }
+        if (!careful)
                 for (uint64_t n = walk_random(w, 3); n > 0; n--)
                         kill_while_starting(w);
         start_again(w, &t);

@@ -75,7 +75,7 @@ static void check_slice(Walk *w, const WalkLease *l, const WalkSlice *s) {
         const WalkRegionConfig *c = walk_regions + s->region;
 
         if (s->size == 0 || s->offset % WALK_GRANULE != 0 || s->size % WALK_GRANULE != 0 ||
-            s->offset + s->size > c->size)
+            s->offset + s->size > w->regions[s->region].size)
                 walk_fail(w, "lease %" PRIu64 ": slice %#" PRIx64 "+%#" PRIx64 " of %s", l->id,
                           s->offset, s->size, c->name);
         if ((c->whole_only || w->regions[s->region].spoiled) && s->offset != 0)
@@ -241,13 +241,13 @@ static size_t ask_for(Walk *w, Asked *a) {
 
                 a[i] = (Asked){
                                 .region = region,
-                                .size = some_size(w, walk_regions[region].size),
+                                .size = some_size(w, w->regions[region].size),
                                 .align = walk_chance(w, 3) ? 0 : WALK_GRANULE << walk_random(w, 3),
                                 .whole = walk_chance(w, 12),
                                 .include_retired = walk_chance(w, 4),
                 };
                 if (a[i].whole)
-                        a[i].size = walk_regions[region].size;
+                        a[i].size = w->regions[region].size;
         }
         return n;
 }
@@ -278,7 +278,10 @@ static void check_refusal(Walk *w, const sd_bus_error *e) {
                 if (strncmp(e->name, EGM_ERROR_PREFIX, strlen(EGM_ERROR_PREFIX)) == 0 &&
                     streq(e->name + strlen(EGM_ERROR_PREFIX), names[i]))
                         return;
-        if (w->mmap_fails && streq(e->name, SD_BUS_ERROR_NO_MEMORY))
+        for (size_t i = 0; i < WALK_REGIONS; i++)
+                if (w->regions[i].unheard && streq(e->name, EGM_ERROR_PREFIX "NoSuchRegion"))
+                        return;
+        if (w->fail_mmap > 0 && streq(e->name, SD_BUS_ERROR_NO_MEMORY))
                 return;
         walk_fail(w, "refused as %s: %s", e->name, e->message);
 }
@@ -402,7 +405,7 @@ void walk_cycle(Walk *w, unsigned region, bool release) {
 void walk_op_take_too_much(Walk *w) {
         const unsigned region = (unsigned) walk_random(w, 2);
         Asked asked[] = {{.region = 1 - region, .size = WALK_GRANULE, .align = WALK_GRANULE},
-                         {.region = region, .size = walk_regions[region].size + WALK_GRANULE}};
+                         {.region = region, .size = w->regions[region].size + WALK_GRANULE}};
         sd_bus_error e = SD_BUS_ERROR_NULL;
         sd_bus_message *m;
         View v;
@@ -433,13 +436,16 @@ sd_bus_message *walk_some_request(Walk *w, sd_bus *bus, const char *label, bool 
 void walk_op_vanish(Walk *w) {
         Asked asked = {.region = some_region(w)};
         sd_bus *bus = walk_connect(w);
+        bool persistent = walk_chance(w, 4);
         const char *ignored;
         sd_bus_message *m;
 
-        asked.size = some_size(w, walk_regions[asked.region].size);
-        describe(w, "vanish before the answer", &asked, 1, false, false);
+        asked.size = some_size(w, w->regions[asked.region].size);
+        describe(w, "vanish before the answer", &asked, 1, persistent, false);
+        w->may_orphan = w->may_orphan || persistent;
         walk_check(w, sd_bus_get_unique_name(bus, &ignored) >= 0);
-        m = new_request(w, bus, &asked, 1, "vanished", false, -EBADF, 0);
+        m = new_request(w, bus, &asked, 1, persistent ? "orphan" : "vanished", persistent, -EBADF,
+                        0);
         walk_check(w, sd_bus_send(bus, m, NULL) >= 0);
         walk_check(w, sd_bus_flush(bus) >= 0);
         sd_bus_message_unref(m);
@@ -489,13 +495,14 @@ void walk_op_wait(Walk *w) {
         for (size_t i = 0; i < WALK_WAITERS && !q; i++)
                 if (!w->waiters[i].bus)
                         q = w->waiters + i;
-        if (!q)
+        /* Refused at once: nobody knows that it comes back. */
+        if (!q || w->regions[asked.region].gone)
                 return;
-        asked.size = some_size(w, walk_regions[asked.region].size / 2);
+        asked.size = some_size(w, w->regions[asked.region].size / 2);
         asked.align = WALK_GRANULE;
         asked.whole = walk_regions[asked.region].whole_only && walk_chance(w, 3);
         if (asked.whole)
-                asked.size = walk_regions[asked.region].size;
+                asked.size = w->regions[asked.region].size;
         *q = (WalkWaiter){
                         .bus = walk_connect(w),
                         .serial = w->next_serial++,

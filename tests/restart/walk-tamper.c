@@ -53,7 +53,7 @@ static void store_foreign(Walk *w, unsigned region) {
         char name[32];
         int fd = memfd_create("foreign", MFD_CLOEXEC);
 
-        walk_check(w, fd >= 0 && ftruncate(fd, (off_t) walk_regions[region].size) == 0);
+        walk_check(w, fd >= 0 && ftruncate(fd, (off_t) w->regions[region].size) == 0);
         region_fd_name(name, region);
         store(w, name, fd);
         (void) close(fd);
@@ -81,8 +81,18 @@ static void store_duplicate(Walk *w, unsigned region) {
         (void) close(fd);
 }
 
+/* There is one always. */
+static unsigned some_device(Walk *w) {
+        unsigned i;
+
+        do
+                i = (unsigned) walk_random(w, WALK_REGIONS);
+        while (w->regions[i].gone);
+        return i;
+}
+
 static void tamper_with_store(Walk *w, WalkWitnesses *t) {
-        unsigned i = (unsigned) walk_random(w, WALK_REGIONS), k = (i + 1) % WALK_REGIONS;
+        unsigned i = some_device(w), k = (i + 1) % WALK_REGIONS;
         const char *name = walk_regions[i].name;
         char a[32], b[32];
 
@@ -104,6 +114,8 @@ static void tamper_with_store(Walk *w, WalkWitnesses *t) {
                 t->stored[i] = false;
                 break;
         case 3:
+                if (w->regions[k].gone)
+                        break;
                 walk_note(w, "    %s and %s are stored under each other's names", name,
                           walk_regions[k].name);
                 region_fd_name(a, i);
@@ -386,7 +398,7 @@ static void refuse_newer_lease(Walk *w, const WalkLease *l) {
 /* ---- */
 
 static void tamper_with_files(Walk *w, WalkWitnesses *t) {
-        unsigned i = (unsigned) walk_random(w, WALK_REGIONS);
+        unsigned i = some_device(w);
         WalkLease *l = walk_lease_pick(w, false);
         char name[64];
 

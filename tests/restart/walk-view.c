@@ -9,7 +9,29 @@
 
 /* The daemon as anybody can see it on the bus. */
 
+/* Of what is signalled only the loss of a lease is nowhere to be read but there: whoever waits for it must hear of it. */
 static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const char *path = sd_bus_message_get_path(m), *interface, *key, *value;
+        Walk *w = userdata;
+        WalkLease *l;
+        uint64_t id;
+
+        if (!sd_bus_message_is_signal(m, "org.freedesktop.DBus.Properties", "PropertiesChanged") ||
+            strncmp(path, EGM_LEASE_PATH "/", strlen(EGM_LEASE_PATH "/")) != 0 ||
+            parse_uint64(path + strlen(EGM_LEASE_PATH "/"), &id) < 0)
+                return 0;
+        l = walk_lease_find_id(w, id);
+        walk_check(w, sd_bus_message_read(m, "s", &interface) > 0);
+        walk_check(w, sd_bus_message_enter_container(m, 'a', "{sv}") > 0);
+        while (l && sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+                walk_check(w, sd_bus_message_read(m, "s", &key) > 0);
+                if (streq(key, "State")) {
+                        walk_check(w, sd_bus_message_read(m, "v", "s", &value) > 0);
+                        l->told_lost = l->told_lost || streq(value, "lost");
+                } else
+                        walk_check(w, sd_bus_message_skip(m, "v") >= 0);
+                walk_check(w, sd_bus_message_exit_container(m) >= 0);
+        }
         return 0;
 }
 
@@ -23,7 +45,7 @@ sd_bus *walk_connect(Walk *w) {
         walk_check(w, sd_bus_start(bus) >= 0);
         if (!w->bus) {
                 walk_check(w, sd_bus_add_match(bus, NULL, "type='signal',sender='" EGM_BUS_NAME "'",
-                                               on_signal, NULL) >= 0);
+                                               on_signal, w) >= 0);
                 /* One that only its process group's end would end is a test that hangs. */
                 walk_check(w, sd_bus_set_method_call_timeout(bus, WALK_DEADLINE_USEC) >= 0);
         }
@@ -268,7 +290,8 @@ void walk_view_read(Walk *w, View *ret) {
         }
         sd_bus_message_unref(m);
         for (unsigned i = 0; i < WALK_REGIONS; i++)
-                read_extents(w, ret->regions + i, i);
+                if (ret->regions[i].there)
+                        read_extents(w, ret->regions + i, i);
         read_waiting(w, ret);
         walk_check(w, sd_bus_get_property_trivial(w->bus, EGM_BUS_NAME, EGM_PATH,
                                                   EGM_MANAGER_INTERFACE, "LeaseCount", NULL, 'u',

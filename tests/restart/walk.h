@@ -45,8 +45,6 @@ static inline bool walk_overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_
         return a < b + b_size && b < a + a_size;
 }
 
-/* Writes the file for --simulate=. late: regions whose late pages are retired; fail_mmap: the k-th mmap of the daemon's fails. */
-int walk_config_write(const char *path, const bool late[static WALK_REGIONS], uint64_t fail_mmap);
 /* Is a page in there one that nobody can scrub? */
 bool walk_config_unscrubbable(unsigned region, uint64_t offset);
 
@@ -103,6 +101,7 @@ typedef struct WalkLease {
         bool persistent;
         bool include_retired;
         bool filled;
+        bool told_lost; /* the bus said so */
         bool released;
         bool release_unsure; /* asked for, never answered */
         bool ended;          /* there was a moment when nothing kept it */
@@ -129,8 +128,18 @@ typedef struct WalkRegion {
         unsigned generation;
         bool schedulable;
         bool late;    /* its late pages are retired by now */
-        bool spoiled; /* its record was lost: what offsets do had to be guessed */
+        bool gone;    /* the device */
+        bool unheard; /* so it was when the daemon started: that knows nothing of it */
+        unsigned instance;
+        uint64_t size;
+        bool has_memory; /* the daemon had it open: if it returns, who holds this holds that up */
+        unsigned memory; /* the generation of it */
+        bool spoiled;    /* its record was lost: what offsets do had to be guessed */
 } WalkRegion;
+
+/* Writes the file for --simulate=. fail_mmap: the k-th mmap of the daemon's fails; 0: none. */
+int walk_config_write(const char *path, const WalkRegion regions[static WALK_REGIONS],
+                      uint64_t fail_mmap);
 
 typedef struct Walk {
         Keeper *keeper;
@@ -148,8 +157,9 @@ typedef struct Walk {
         uint64_t next_order;
         bool settled; /* nothing has happened since the daemon was seen at rest */
         bool may_find; /* since the last start nobody has looked for leases that the daemon made up */
-        bool mmap_fails; /* one of the daemon's mappings will fail */
-        bool remembers;  /* the daemon keeps state */
+        uint64_t fail_mmap; /* which of the daemon's mappings will fail; 0: none */
+        bool may_orphan;    /* a caller of a persistent lease left before the answer */
+        bool remembers;     /* the daemon keeps state */
         int base_fds; /* descriptors of the daemon that are neither a region's nor a lease's; -1: not known */
         uint64_t random; /* state of the generator */
 
@@ -327,6 +337,20 @@ void walk_settle(Walk *w);
 
 /* At rest, and nobody's wait is about to end either: nothing happens unless we do it. */
 bool walk_is_calm(const Walk *w);
+
+/* ---- devices that come and go: walk-device.c ---- */
+
+/* Somebody has what it was of: it must not be opened. */
+bool walk_region_is_held(const Walk *w, unsigned region);
+bool walk_region_is_used(const Walk *w, unsigned region, unsigned generation);
+/* Everybody closes and unmaps it. */
+void walk_region_drop(Walk *w, unsigned region, unsigned generation);
+/* Gone, back, or gone and back; the daemon does not run. */
+void walk_device_change_unseen(Walk *w);
+void walk_op_device(Walk *w);
+/* The same for one: gone (and seen to be), back (and open again, or held). */
+void walk_device_vanish(Walk *w, unsigned region);
+void walk_device_return(Walk *w, unsigned region, bool larger);
 
 /* ---- what happens: walk-take.c, walk-ops.c, walk-wait.c, walk-restart.c ---- */
 
