@@ -341,6 +341,7 @@ Bus *bus_free(Bus *b) {
         bus_acquire_forget(b, NULL);
         bus_peers_free(b);
         b->flush_source = sd_event_source_disable_unref(b->flush_source);
-        b->bus = sd_bus_flush_close_unref(b->bus);
+        /* Not flushed: that waits for ever where the connection never came to be, and bus_stop() has done it otherwise. */
+        b->bus = sd_bus_close_unref(b->bus);
         return mfree(b);
 }

@@ -116,10 +116,11 @@ static int simulate(Manager *m) {
 }
 
 /* The service manager may give several, colon-separated; ours is the first. */
-static char *runtime_directory(void) {
+static int runtime_directory(char **ret) {
         const char *e = getenv("RUNTIME_DIRECTORY");
 
-        return e && *e ? strndup(e, strcspn(e, ":")) : NULL;
+        *ret = e && *e ? strndup(e, strcspn(e, ":")) : NULL;
+        return e && *e && !*ret ? log_oom() : 0;
 }
 
 /* What the host's administrator wants is nothing to a simulation. */
@@ -148,7 +149,9 @@ static int run(sd_event *event) {
                 confine_remove();
         else if (!arg_simulate)
                 confine_begin(m);
-        directory = runtime_directory();
+        r = runtime_directory(&directory);
+        if (r < 0)
+                return r;
         r = restore_begin(m, directory, &restore);
         if (r < 0)
                 return r;
