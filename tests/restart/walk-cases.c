@@ -64,6 +64,90 @@ static void case_held_up_over_restart(Walk *w) {
         drop_everybody(w);
 }
 
+#define NO_SLICE SIZE_MAX
+
+/* Of all that the holder has of it only a mapping of that slice is left, if any, and so it has ended. */
+static void keep_slice_only(Walk *w, const WalkLease *l, size_t slice) {
+        unsigned region = slice == NO_SLICE ? WALK_REGIONS : l->slices[slice].region;
+        WalkChild *c = holder_of(w, l);
+        bool mapped = false;
+
+        for (size_t k = 0; k < WALK_SLOTS; k++)
+                if (c->slots[k].kind == WALK_SLOT_MAP && c->slots[k].lease == l->serial) {
+                        if (c->slots[k].region == region)
+                                mapped = true;
+                        else
+                                walk_child_unmap(w, c, c->slots + k, 0, 0);
+                }
+        for (size_t k = 0; k < WALK_SLOTS; k++) {
+                WalkSlot *s = c->slots + k, *m;
+
+                if (s->lease != l->serial ||
+                    (s->kind != WALK_SLOT_MEMORY && s->kind != WALK_SLOT_LIFETIME))
+                        continue;
+                if (s->kind == WALK_SLOT_MEMORY && s->region == region && !mapped) {
+                        m = walk_child_map(w, c, s, l->slices + slice, false);
+                        walk_check(w, m);
+                        m->filled = mapped = true;
+                }
+                walk_child_close(w, c, s);
+        }
+        walk_model_update(w);
+}
+
+/* Half of a lease is held up, the other half is somebody else's by now, and the daemon dies: what is written down of the first
+ * does not claim what the second has. */
+static void case_half_given_back(Walk *w) {
+        for (size_t held = 0; held < 2; held++) {
+                WalkLease *first, *second;
+                WalkSlice given;
+
+                walk_note(w, "case: half of a lease is another's, over a restart");
+                first = walk_take_two(w, 6 * WALK_GRANULE);
+                given = first->slices[1 - held];
+                keep_slice_only(w, first, held);
+                walk_settle(w);
+                second = walk_take(w, given.region, given.size);
+                walk_check(w, second->slices[0].offset == given.offset);
+                walk_settle(w);
+                walk_restart_plainly(w);
+                walk_restart_plainly(w);
+                walk_check(w, walk_lease_find(w, second->serial) == second && !second->ended);
+                drop_everybody(w);
+        }
+}
+
+/* A large request waits, and what comes free before all that it needs is nobody else's; asked again after a restart as well. */
+static void case_not_overtaken(Walk *w) {
+        const WalkAsked large = {.region = 1, .size = 3 * MIB, .align = WALK_GRANULE},
+                        small = {.region = 1, .size = WALK_GRANULE, .align = WALK_GRANULE};
+        WalkLease *beside, *a, *b;
+        unsigned first, second;
+
+        walk_note(w, "case: a large request that waits is not overtaken");
+        beside = walk_take(w, 1, 2 * MIB + WALK_GRANULE);
+        a = walk_take(w, 1, 2 * MIB);
+        b = walk_take(w, 1, 2 * MIB - 2 * WALK_GRANULE);
+        (void) walk_wait_for(w, &large, 0);
+        (void) walk_wait_for(w, &small, 0);
+        keep_slice_only(w, beside, NO_SLICE);
+        walk_settle(w);
+        walk_take_in_vain(w, 1, WALK_GRANULE);
+        walk_waiters_lost(w);
+        walk_restart_plainly(w);
+        first = walk_wait_for(w, &large, 0);
+        second = walk_wait_for(w, &small, 0);
+        walk_take_in_vain(w, 1, WALK_GRANULE);
+        keep_slice_only(w, a, NO_SLICE);
+        walk_settle(w);
+        walk_take_in_vain(w, 1, WALK_GRANULE);
+        walk_check(w, walk_waiter_find(w, first) && walk_waiter_find(w, second));
+        keep_slice_only(w, b, NO_SLICE);
+        walk_settle(w);
+        walk_check(w, !walk_waiter_find(w, first) && !walk_waiter_find(w, second));
+        drop_everybody(w);
+}
+
 /* Whose unit is not known. */
 static void case_bound_over_restart(Walk *w) {
         WalkLease *l = walk_take(w, 0, WALK_GRANULE);
@@ -105,6 +189,8 @@ void walk_cases(Walk *w) {
         case_descriptor_over_restarts(w);
         case_held_up_over_restart(w);
         case_bound_over_restart(w);
+        case_half_given_back(w);
+        case_not_overtaken(w);
 }
 
 /* ---- very often ---- */

@@ -10,17 +10,7 @@
 
 /* Requests for leases, and what comes of them. */
 
-#define LONG_WAIT_USEC (3600 * USEC_PER_SEC)
-
-typedef struct Asked {
-        unsigned region;
-        uint64_t size;
-        uint64_t align;
-        bool whole;
-        bool include_retired;
-} Asked;
-
-static void append_slice(Walk *w, sd_bus_message *m, const Asked *a) {
+static void append_slice(Walk *w, sd_bus_message *m, const WalkAsked *a) {
         walk_check(w, sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
         walk_check(w, sd_bus_message_append(m, "{sv}", "Region", "s",
                                             walk_regions[a->region].name) >= 0);
@@ -35,9 +25,9 @@ static void append_slice(Walk *w, sd_bus_message *m, const Asked *a) {
         walk_check(w, sd_bus_message_close_container(m) >= 0);
 }
 
-static sd_bus_message *new_request(Walk *w, sd_bus *bus, const Asked *asked, size_t n,
-                                   const char *label, bool persistent, int holder_fd,
-                                   uint64_t wait_usec) {
+sd_bus_message *walk_new_request(Walk *w, sd_bus *bus, const WalkAsked *asked, size_t n,
+                                 const char *label, bool persistent, int holder_fd,
+                                 uint64_t wait_usec) {
         sd_bus_message *m;
 
         walk_check(w, sd_bus_message_new_method_call(bus, &m, EGM_BUS_NAME, EGM_PATH,
@@ -59,13 +49,6 @@ static sd_bus_message *new_request(Walk *w, sd_bus *bus, const Asked *asked, siz
         for (size_t i = 0; i < 4; i++)
                 walk_check(w, sd_bus_message_close_container(m) >= 0);
         return m;
-}
-
-bool walk_is_calm(const Walk *w) {
-        for (size_t i = 0; i < WALK_WAITERS; i++)
-                if (w->waiters[i].bus && w->waiters[i].wait_usec < LONG_WAIT_USEC)
-                        return false;
-        return w->settled;
 }
 
 /* ---- granted ---- */
@@ -215,7 +198,7 @@ void walk_granted(Walk *w, sd_bus_message *reply, WalkLease *l) {
 
 /* ---- asked ---- */
 
-static uint64_t some_size(Walk *w, uint64_t max) {
+uint64_t walk_some_size(Walk *w, uint64_t max) {
         switch (walk_random(w, 4)) {
         case 0:
                 return WALK_GRANULE;
@@ -227,21 +210,21 @@ static uint64_t some_size(Walk *w, uint64_t max) {
 }
 
 /* The one that serves a single lease is in use most of the time. */
-static unsigned some_region(Walk *w) {
+unsigned walk_some_region(Walk *w) {
         return walk_chance(w, 8) ? WALK_REGIONS - 1 : (unsigned) walk_random(w, WALK_REGIONS - 1);
 }
 
-static size_t ask_for(Walk *w, Asked *a) {
-        unsigned first = some_region(w);
+static size_t ask_for(Walk *w, WalkAsked *a) {
+        unsigned first = walk_some_region(w);
         size_t max = first == WALK_REGIONS - 1 ? WALK_ASKED : WALK_REGIONS - 1 - first,
                n = walk_chance(w, 3) ? 1 + walk_random(w, max) : 1;
 
         for (size_t i = 0; i < n; i++) {
                 unsigned region = (first + (unsigned) i) % WALK_REGIONS;
 
-                a[i] = (Asked){
+                a[i] = (WalkAsked){
                                 .region = region,
-                                .size = some_size(w, w->regions[region].size),
+                                .size = walk_some_size(w, w->regions[region].size),
                                 .align = walk_chance(w, 3) ? 0 : WALK_GRANULE << walk_random(w, 3),
                                 .whole = walk_chance(w, 12),
                                 .include_retired = walk_chance(w, 4),
@@ -253,7 +236,7 @@ static size_t ask_for(Walk *w, Asked *a) {
 }
 
 /* Each slice of a region of its own, so that each can be judged alone. */
-static bool must_fit(Walk *w, const View *v, const Asked *a, size_t n, bool *ret_could) {
+static bool must_fit(Walk *w, const View *v, const WalkAsked *a, size_t n, bool *ret_could) {
         bool must = true;
 
         *ret_could = true;
@@ -301,8 +284,8 @@ static void check_unchanged(Walk *w, const View *before) {
         walk_view_done(&after);
 }
 
-static void describe(Walk *w, const char *what, const Asked *a, size_t n, bool persistent,
-                     bool holder) {
+void walk_describe(Walk *w, const char *what, const WalkAsked *a, size_t n, bool persistent,
+                   bool holder) {
         char text[200] = "";
         size_t at = 0;
 
@@ -316,7 +299,7 @@ static void describe(Walk *w, const char *what, const Asked *a, size_t n, bool p
 }
 
 void walk_op_take(Walk *w) {
-        Asked asked[WALK_ASKED] = {};
+        WalkAsked asked[WALK_ASKED] = {};
         size_t n = ask_for(w, asked);
         bool persistent = walk_chance(w, 6), must, could, settled;
         WalkChild *holder = walk_chance(w, 5) ? walk_child_pick(w) : NULL;
@@ -327,7 +310,7 @@ void walk_op_take(Walk *w) {
         int r;
 
         settled = walk_is_calm(w);
-        describe(w, "take", asked, n, persistent, holder);
+        walk_describe(w, "take", asked, n, persistent, holder);
         walk_view_read(w, &v);
         must = must_fit(w, &v, asked, n, &could);
         l = walk_lease_new(w);
@@ -335,8 +318,8 @@ void walk_op_take(Walk *w) {
         l->persistent = persistent;
         for (size_t i = 0; i < n; i++)
                 l->include_retired = l->include_retired || asked[i].include_retired;
-        m = new_request(w, w->bus, asked, n, l->label, persistent, holder ? holder->pidfd : -EBADF,
-                        0);
+        m = walk_new_request(w, w->bus, asked, n, l->label, persistent,
+                             holder ? holder->pidfd : -EBADF, 0);
         r = sd_bus_call(w->bus, m, 0, &e, &reply);
         sd_bus_message_unref(m);
         if (r >= 0) {
@@ -366,14 +349,13 @@ void walk_op_take(Walk *w) {
         sd_bus_message_unref(reply);
 }
 
-WalkLease *walk_take(Walk *w, unsigned region, uint64_t size) {
-        const Asked asked = {.region = region, .size = size, .align = WALK_GRANULE};
+static WalkLease *take(Walk *w, const WalkAsked *asked, size_t n) {
         sd_bus_error e = SD_BUS_ERROR_NULL;
         sd_bus_message *m, *reply = NULL;
         WalkLease *l = walk_lease_new(w);
 
         (void) snprintf(l->label, sizeof(l->label), "w%u", l->serial);
-        m = new_request(w, w->bus, &asked, 1, l->label, false, -EBADF, 0);
+        m = walk_new_request(w, w->bus, asked, n, l->label, false, -EBADF, 0);
         if (sd_bus_call(w->bus, m, 0, &e, &reply) < 0)
                 walk_fail(w, "refused: %s: %s", e.name, e.message);
         walk_granted(w, reply, l);
@@ -382,10 +364,34 @@ WalkLease *walk_take(Walk *w, unsigned region, uint64_t size) {
         return l;
 }
 
+WalkLease *walk_take(Walk *w, unsigned region, uint64_t size) {
+        return take(w, &(WalkAsked){.region = region, .size = size, .align = WALK_GRANULE}, 1);
+}
+
+WalkLease *walk_take_two(Walk *w, uint64_t size) {
+        const WalkAsked asked[] = {{.region = 0, .size = size, .align = WALK_GRANULE},
+                                   {.region = 1, .size = size, .align = WALK_GRANULE}};
+
+        return take(w, asked, ELEMENTSOF(asked));
+}
+
+void walk_take_in_vain(Walk *w, unsigned region, uint64_t size) {
+        const WalkAsked asked = {.region = region, .size = size, .align = WALK_GRANULE};
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *m;
+
+        m = walk_new_request(w, w->bus, &asked, 1, "in vain", false, -EBADF, 0);
+        if (sd_bus_call(w->bus, m, 0, &e, NULL) >= 0)
+                walk_fail(w, "granted what others wait for");
+        check_refusal(w, &e);
+        sd_bus_error_free(&e);
+        sd_bus_message_unref(m);
+}
+
 void walk_cycle(Walk *w, unsigned region, bool release) {
-        const Asked asked = {.region = region, .size = WALK_GRANULE, .align = WALK_GRANULE};
-        sd_bus_message *m = new_request(w, w->bus, &asked, 1, "cycle", false, -EBADF,
-                                        60 * USEC_PER_SEC),
+        const WalkAsked asked = {.region = region, .size = WALK_GRANULE, .align = WALK_GRANULE};
+        sd_bus_message *m = walk_new_request(w, w->bus, &asked, 1, "cycle", false, -EBADF,
+                                             60 * USEC_PER_SEC),
                        *reply = NULL;
         sd_bus_error e = SD_BUS_ERROR_NULL;
         const char *path;
@@ -404,15 +410,15 @@ void walk_cycle(Walk *w, unsigned region, bool release) {
 
 void walk_op_take_too_much(Walk *w) {
         const unsigned region = (unsigned) walk_random(w, 2);
-        Asked asked[] = {{.region = 1 - region, .size = WALK_GRANULE, .align = WALK_GRANULE},
-                         {.region = region, .size = w->regions[region].size + WALK_GRANULE}};
+        WalkAsked asked[] = {{.region = 1 - region, .size = WALK_GRANULE, .align = WALK_GRANULE},
+                             {.region = region, .size = w->regions[region].size + WALK_GRANULE}};
         sd_bus_error e = SD_BUS_ERROR_NULL;
         sd_bus_message *m;
         View v;
 
-        describe(w, "take too much", asked, 2, false, false);
+        walk_describe(w, "take too much", asked, 2, false, false);
         walk_view_read(w, &v);
-        m = new_request(w, w->bus, asked, 2, "too much", false, -EBADF, 0);
+        m = walk_new_request(w, w->bus, asked, 2, "too much", false, -EBADF, 0);
         if (sd_bus_call(w->bus, m, 0, &e, NULL) >= 0)
                 walk_fail(w, "granted more than there is");
         check_refusal(w, &e);
@@ -424,177 +430,31 @@ void walk_op_take_too_much(Walk *w) {
 }
 
 sd_bus_message *walk_some_request(Walk *w, sd_bus *bus, const char *label, bool persistent) {
-        Asked asked[WALK_ASKED] = {};
+        WalkAsked asked[WALK_ASKED] = {};
         size_t n = ask_for(w, asked);
 
         for (size_t i = 0; i < n; i++)
                 asked[i].include_retired = false;
-        return new_request(w, bus, asked, n, label, persistent, -EBADF, 0);
+        return walk_new_request(w, bus, asked, n, label, persistent, -EBADF, 0);
 }
 
 /* A client that is gone before the answer comes: nobody has the lifetime, so nothing is left of it. */
 void walk_op_vanish(Walk *w) {
-        Asked asked = {.region = some_region(w)};
+        WalkAsked asked = {.region = walk_some_region(w)};
         sd_bus *bus = walk_connect(w);
         bool persistent = walk_chance(w, 4);
         const char *ignored;
         sd_bus_message *m;
 
-        asked.size = some_size(w, w->regions[asked.region].size);
-        describe(w, "vanish before the answer", &asked, 1, persistent, false);
+        asked.size = walk_some_size(w, w->regions[asked.region].size);
+        walk_describe(w, "vanish before the answer", &asked, 1, persistent, false);
         w->may_orphan = w->may_orphan || persistent;
         walk_check(w, sd_bus_get_unique_name(bus, &ignored) >= 0);
-        m = new_request(w, bus, &asked, 1, persistent ? "orphan" : "vanished", persistent, -EBADF,
-                        0);
+        m = walk_new_request(w, bus, &asked, 1, persistent ? "orphan" : "vanished", persistent,
+                             -EBADF, 0);
         walk_check(w, sd_bus_send(bus, m, NULL) >= 0);
         walk_check(w, sd_bus_flush(bus) >= 0);
         sd_bus_message_unref(m);
         sd_bus_close_unref(bus);
         w->settled = false;
-}
-
-/* ---- waiting ---- */
-
-WalkWaiter *walk_waiter_first(Walk *w, unsigned region) {
-        WalkWaiter *first = NULL;
-
-        for (size_t i = 0; i < WALK_WAITERS; i++) {
-                WalkWaiter *q = w->waiters + i;
-
-                if (q->bus && !q->answered && q->region == region &&
-                    (!first || q->order < first->order))
-                        first = q;
-        }
-        return first;
-}
-
-static bool still_waits(Walk *w, const WalkWaiter *q) {
-        bool there = false;
-        View v;
-
-        walk_view_read(w, &v);
-        for (size_t i = 0; i < v.n_waiting; i++)
-                there = there || streq(v.waiting[i], q->label);
-        walk_view_done(&v);
-        return there;
-}
-
-static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
-        WalkWaiter *q = userdata;
-
-        q->reply = sd_bus_message_ref(m);
-        q->answered = true;
-        return 0;
-}
-
-void walk_op_wait(Walk *w) {
-        Asked asked = {.region = some_region(w)};
-        WalkWaiter *q = NULL;
-        sd_bus_message *m;
-
-        for (size_t i = 0; i < WALK_WAITERS && !q; i++)
-                if (!w->waiters[i].bus)
-                        q = w->waiters + i;
-        /* Refused at once: nobody knows that it comes back. */
-        if (!q || w->regions[asked.region].gone)
-                return;
-        asked.size = some_size(w, w->regions[asked.region].size / 2);
-        asked.align = WALK_GRANULE;
-        asked.whole = walk_regions[asked.region].whole_only && walk_chance(w, 3);
-        if (asked.whole)
-                asked.size = w->regions[asked.region].size;
-        *q = (WalkWaiter){
-                        .bus = walk_connect(w),
-                        .serial = w->next_serial++,
-                        .region = asked.region,
-                        .size = asked.size,
-                        .align = asked.align,
-                        .whole = asked.whole,
-                        .asked_usec = walk_now_usec(),
-                        .wait_usec = walk_chance(w, 3) ? USEC_PER_MSEC * (50 + walk_random(w, 1000))
-                                                       : LONG_WAIT_USEC,
-                        .order = w->next_order++,
-        };
-        (void) snprintf(q->label, sizeof(q->label), "q%u", q->serial);
-        describe(w, q->wait_usec < LONG_WAIT_USEC ? "wait a while for" : "wait for", &asked, 1,
-                 false, false);
-        m = new_request(w, q->bus, &asked, 1, q->label, false, -EBADF, q->wait_usec);
-        walk_check(w, sd_bus_call_async(q->bus, NULL, m, on_answer, q, 3600 * USEC_PER_SEC) >= 0);
-        sd_bus_message_unref(m);
-        /* Decided, or in the queue, before anything else happens: so its place is known. */
-        for (uint64_t deadline = walk_now_usec() + WALK_DEADLINE_USEC;;) {
-                walk_pump(w, 0);
-                if (!q->bus || still_waits(w, q))
-                        return;
-                walk_check(w, walk_now_usec() < deadline);
-                walk_pump(w, 10 * USEC_PER_MSEC);
-        }
-}
-
-void walk_waiter_drop(Walk *w, WalkWaiter *q) {
-        sd_bus_message_unref(q->reply);
-        sd_bus_close_unref(q->bus);
-        *q = (WalkWaiter){};
-}
-
-void walk_waiters_lost(Walk *w) {
-        walk_pump(w, 0);
-        for (size_t i = 0; i < WALK_WAITERS; i++)
-                if (w->waiters[i].bus)
-                        walk_waiter_drop(w, w->waiters + i);
-}
-
-void walk_op_wait_cancel(Walk *w) {
-        size_t from = walk_random(w, WALK_WAITERS);
-
-        for (size_t i = 0; i < WALK_WAITERS; i++) {
-                WalkWaiter *q = w->waiters + (from + i) % WALK_WAITERS;
-
-                if (!q->bus || q->answered)
-                        continue;
-                walk_note(w, "%s waits no longer", q->label);
-                walk_waiter_drop(w, q);
-                w->settled = false;
-                return;
-        }
-}
-
-static void waiter_answered(Walk *w, WalkWaiter *q) {
-        const sd_bus_error *e = sd_bus_message_get_error(q->reply);
-        WalkWaiter *first = walk_waiter_first(w, q->region);
-        WalkLease *l;
-
-        if (e) {
-                walk_note(w, "%s is refused: %s", q->label, e->name);
-                if (!streq(e->name, EGM_ERROR_PREFIX "TimedOut"))
-                        walk_fail(w, "%s: %s: %s", q->label, e->name, e->message);
-                if (walk_now_usec() < q->asked_usec + q->wait_usec)
-                        walk_fail(w, "%s timed out too early", q->label);
-        } else {
-                walk_note(w, "%s is granted", q->label);
-                /* Its answer may be on its way. */
-                if (first && first->order < q->order && still_waits(w, first))
-                        walk_fail(w, "%s was served before %s", q->label, first->label);
-                l = walk_lease_new(w);
-                (void) snprintf(l->label, sizeof(l->label), "%s", q->label);
-                walk_granted(w, q->reply, l);
-                walk_check(w, l->n_slices == 1 && l->slices[0].size == q->size);
-        }
-        walk_waiter_drop(w, q);
-        w->settled = false;
-}
-
-void walk_waiters_answered(Walk *w) {
-        /* In the order in which they asked, so that several that were served at once are not taken for overtaken. */
-        for (;;) {
-                WalkWaiter *next = NULL;
-
-                for (size_t i = 0; i < WALK_WAITERS; i++)
-                        if (w->waiters[i].bus && w->waiters[i].answered &&
-                            (!next || w->waiters[i].order < next->order))
-                                next = w->waiters + i;
-                if (!next)
-                        break;
-                waiter_answered(w, next);
-        }
 }

@@ -354,10 +354,33 @@ void walk_device_return(Walk *w, unsigned region, bool larger);
 
 /* ---- what happens: walk-take.c, walk-ops.c, walk-wait.c, walk-restart.c ---- */
 
+typedef struct WalkAsked {
+        unsigned region;
+        uint64_t size;
+        uint64_t align;
+        bool whole;
+        bool include_retired;
+} WalkAsked;
+
+sd_bus_message *walk_new_request(Walk *w, sd_bus *bus, const WalkAsked *asked, size_t n,
+                                 const char *label, bool persistent, int holder_fd,
+                                 uint64_t wait_usec);
+void walk_describe(Walk *w, const char *what, const WalkAsked *a, size_t n, bool persistent,
+                   bool holder);
+unsigned walk_some_region(Walk *w);
+uint64_t walk_some_size(Walk *w, uint64_t max);
+/* It is in the queue, or answered: its serial. wait_usec: 0: as good as for ever. */
+unsigned walk_wait_for(Walk *w, const WalkAsked *asked, uint64_t wait_usec);
+WalkWaiter *walk_waiter_find(Walk *w, unsigned serial); /* NULL: it waits no more */
+
 /* A granted lease's fate: into the books, checked, its descriptors to a child. label: as in the request. */
 void walk_granted(Walk *w, sd_bus_message *reply, WalkLease *asked);
 /* One slice, which must be granted. */
 WalkLease *walk_take(Walk *w, unsigned region, uint64_t size);
+/* One of each of the first two regions. */
+WalkLease *walk_take_two(Walk *w, uint64_t size);
+/* It must not. */
+void walk_take_in_vain(Walk *w, unsigned region, uint64_t size);
 /* Takes the smallest there is and gives it back, by Release or by closing the lifetime. */
 void walk_cycle(Walk *w, unsigned region, bool release);
 void walk_bind(Walk *w, WalkLease *l, const WalkChild *c);
