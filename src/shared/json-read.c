@@ -149,9 +149,10 @@ int json_read_string(JsonReader *r, const JsonValue *v, void *dest) {
 }
 
 /* What json-c does not tell: of two members of the same name it keeps the last, it cuts a key at an escaped NUL, and makes
- * the largest number of one that is larger still. Every colon outside of strings is a member. */
+ * the largest number of one that is larger still. Every colon outside of strings is a member, every comma there is
+ * between two of something, every n is a null. */
 typedef struct Scan {
-        size_t members;
+        size_t members, commas, nulls;
         bool nul;
         bool huge;
 } Scan;
@@ -173,6 +174,8 @@ static Scan scan_text(const char *text, size_t size) {
                         in_string = !in_string;
                 } else if (!in_string) {
                         s.members += text[i] == ':';
+                        s.commas += text[i] == ',';
+                        s.nulls += text[i] == 'n';
                 } else if (text[i] == '\\') {
                         s.nul = s.nul || (size - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0);
                         i++;
@@ -182,20 +185,42 @@ static Scan scan_text(const char *text, size_t size) {
         return s;
 }
 
-static size_t count_members(json_object *json) {
+/* The same, of what was made of it. */
+static void count(json_object *json, Scan *s) {
         size_t n = 0;
 
-        if (json_object_get_type(json) == json_type_array)
-                for (size_t i = 0; i < json_object_array_length(json); i++)
-                        n += count_members(json_object_array_get_idx(json, i));
-        if (json_object_get_type(json) == json_type_object) {
+        if (!json)
+                s->nulls++;
+        else if (json_object_get_type(json) == json_type_array) {
+                n = json_object_array_length(json);
+                for (size_t i = 0; i < n; i++)
+                        count(json_object_array_get_idx(json, i), s);
+        } else if (json_object_get_type(json) == json_type_object) {
                 n = (size_t) json_object_object_length(json);
+                s->members += n;
                 json_object_object_foreach(json, key, member) {
                         (void) key;
-                        n += count_members(member);
+                        count(member, s);
                 }
         }
-        return n;
+        s->commas += n > 0 ? n - 1 : 0;
+}
+
+/* Where there is no memory to make room for a long string, older ones cut it without a word. So the room is made in advance, by
+ * a string as long as the whole text. */
+static int make_room(json_tokener *t, size_t size) {
+        _cleanup_free_ char *text = malloc(size + 2);
+        _cleanup_json_ json_object *json = NULL;
+
+        if (!text)
+                return -ENOMEM;
+        memset(text, 'x', size + 2);
+        text[0] = text[size + 1] = '"';
+        json = json_tokener_parse_ex(t, text, (int) (size + 2));
+        if (!json || (size_t) json_object_get_string_len(json) != size)
+                return -ENOMEM;
+        json_tokener_reset(t);
+        return 0;
 }
 
 static int tokenize(JsonReader *r, const char *text, size_t size, json_object **ret) {
@@ -206,6 +231,10 @@ static int tokenize(JsonReader *r, const char *text, size_t size, json_object **
 
         if (!t)
                 return -ENOMEM;
+        if (make_room(t, size) < 0) {
+                json_tokener_free(t);
+                return -ENOMEM;
+        }
         json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
         *ret = json_tokener_parse_ex(t, text, (int) size);
         e = json_tokener_get_error(t);
@@ -222,7 +251,7 @@ static int tokenize(JsonReader *r, const char *text, size_t size, json_object **
 static int read_once(JsonReader *r, const char *text, size_t size, json_object **ret) {
         _cleanup_json_ json_object *json = NULL;
         JsonValue v = {};
-        Scan scan;
+        Scan scan, made = {};
         int k;
 
         k = tokenize(r, text, size, &json);
@@ -239,8 +268,12 @@ static int read_once(JsonReader *r, const char *text, size_t size, json_object *
                 return json_read_refuse(r, &v, "a number beyond %" PRIu64, UINT64_MAX);
         if (scan.nul)
                 return json_read_refuse(r, &v, "a NUL character in it");
-        if (count_members(json) != scan.members)
+        count(json, &made);
+        if (made.members != scan.members)
                 return json_read_refuse(r, &v, "a key is there twice");
+        /* What is not there, or is nothing, there was no memory for. */
+        if (made.commas != scan.commas || made.nulls != scan.nulls)
+                return -ENOMEM;
         *ret = TAKE_PTR(json);
         return 0;
 }
@@ -251,7 +284,7 @@ int json_read_text(JsonReader *r, const char *text, size_t size, json_object **r
         int k = 0;
 
         assert(r->depth_max > 0);
-        assert(size <= INT_MAX);
+        assert(size <= INT_MAX - 2);
         assert(!memchr(text, 0, size));
         assert(ret);
 

@@ -95,6 +95,28 @@ static void keep_slice_only(Walk *w, const WalkLease *l, size_t slice) {
         walk_model_update(w);
 }
 
+/* The rest of its lease may be held up. */
+static void wait_free(Walk *w, const WalkSlice *s) {
+        uint64_t deadline = walk_now_usec() + WALK_DEADLINE_USEC;
+
+        for (bool done = false; !done;) {
+                View v;
+
+                walk_view_read(w, &v);
+                done = true;
+                for (size_t i = 0; i < v.regions[s->region].n_extents; i++) {
+                        const ViewExtent *x = v.regions[s->region].extents + i;
+
+                        done = done && (streq(x->state, "free") ||
+                                        !walk_overlap(x->offset, x->size, s->offset, s->size));
+                }
+                walk_view_done(&v);
+                walk_check(w, done || walk_now_usec() < deadline);
+                if (!done)
+                        walk_pump(w, 20 * USEC_PER_MSEC);
+        }
+}
+
 /* Half of a lease is held up, the other half is somebody else's by now, and the daemon dies: what is written down of the first
  * does not claim what the second has. */
 static void case_half_given_back(Walk *w) {
@@ -107,6 +129,7 @@ static void case_half_given_back(Walk *w) {
                 given = first->slices[1 - held];
                 keep_slice_only(w, first, held);
                 walk_settle(w);
+                wait_free(w, &given);
                 second = walk_take(w, given.region, given.size);
                 walk_check(w, second->slices[0].offset == given.offset);
                 walk_settle(w);
