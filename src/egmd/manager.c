@@ -158,7 +158,7 @@ Manager *manager_free(Manager *m) {
                 CPU_FREE(m->scrub_cpus);
         m->poll_source = sd_event_source_disable_unref(m->poll_source);
         state_free(m->state);
-        enforce_free(m->enforce);
+        /* Not m->enforce: a worker that was left alone in the kernel may come back to it. */
         free(m->lax);
         sd_event_unref(m->event);
         return mfree(m);

@@ -85,6 +85,8 @@ is "where it is" "$(lease_property "$id" Slices)" "egm4:$at:$slice"
 is "a lease is enforced" "$(lease_property "$id" Isolation)" enforced
 check "somebody runs on it" inside_start "$id" || bail
 gate_is_closed "at first"
+is "what a thread executes maps it" "$(inside exec "$at" $slice)" mapped
+is "and no more" "$(inside exec "$at" $((slice + page)))" EACCES
 is "not even a private mapping" "$(inside private "$at" $page)" EACCES
 [ "$VARIANT" = K2 ] || is "the neighbour's" "$(inside map 0 $page)" EACCES
 [ "$VARIANT" = K2 ] || is "one that begins there" "$(inside map $((at - page)) $((2 * page)))" EACCES
@@ -161,7 +163,21 @@ inside_stop
 check "somebody runs on that" inside_start "$next"
 gate_is_closed "for the next one"
 
+# Who may only read gets no more when it is over.
+timeout 120 cat /run/inside.out >/run/protect.out &
+echo "protect $at $page" >&7
+check "he reads" wait_until 20 grep -q mapped /run/protect.out
+check "it is released" egmctl release "$next"
+is "and drains" "$(lease_property "$next" State)" draining
+echo >&7
+check "he may not write" wait_until 20 grep -q EACCES /run/protect.out
+check "and it is over" wait_until 60 gone "$next"
+check "all is clean" wait_until 60 region_settled egm4
+inside_stop
+
 # Released under somebody who maps again and again.
+next=$(egmctl lease --persistent --label=fourth --size=$slice --region=egm4 -p Id --value)
+check "somebody runs on the next one" inside_start "$next"
 inside again "$at" $page >/run/again.first &
 check "he maps" wait_until 20 grep -q mapped /run/again.first
 check "it is released" egmctl release "$next"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 
@@ -14,6 +15,7 @@
  *         hold            the same, until end of input
  *         again           maps, then the same bytes once more, until it is refused
  *         protect         maps for reading, waits for a line, and wants to write
+ *         exec            what a thread that is not the first executes maps it
  *
  * FD is a descriptor that was inherited, or with --from= one of that process. Exit status 0 whatever the kernel said. */
 
@@ -36,9 +38,30 @@ static void wait_for_line(void) {
         (void) !fgets(buffer, sizeof(buffer), stdin);
 }
 
+static void *exec_by_thread(void *argv) {
+        (void) execv("/proc/self/exe", argv);
+        return NULL;
+}
+
+static int attempt_by_exec(void) {
+        char number[16], offset[24], size[24];
+        char self[] = "egm-attempt", what[] = "map";
+        char *argv[] = {self, what, number, offset, size, NULL};
+        pthread_t thread;
+
+        (void) snprintf(number, sizeof(number), "%d", fd);
+        (void) snprintf(offset, sizeof(offset), "%llu", (unsigned long long) arg_offset);
+        (void) snprintf(size, sizeof(size), "%llu", (unsigned long long) arg_size);
+        if (pthread_create(&thread, NULL, exec_by_thread, argv) == 0)
+                (void) pthread_join(thread, NULL);
+        return EXIT_FAILURE;
+}
+
 static int attempt(void) {
         void *p;
 
+        if (streq(arg_what, "exec"))
+                return attempt_by_exec();
         if (streq(arg_what, "private"))
                 return say(map(PROT_READ, MAP_PRIVATE) != MAP_FAILED);
         p = map(streq(arg_what, "protect") ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED);
