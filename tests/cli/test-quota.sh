@@ -95,6 +95,9 @@ is_used user nobody leases 1 || die "nobody has '$(used user nobody leases)' lea
 is_used user nobody slices 1 || die "nobody has '$(used user nobody slices)' slices"
 
 # What one may see.
+as "$daemon"
+take --size=2M
+others=$id
 as "$nobody"
 check 0 'SCOPE' '' status --quota
 [ "$(sed -n '2,$ s/  */ /gp' "$tmp/out")" = 'user nobody bytes 40M 64M
@@ -114,6 +117,9 @@ check 2 '' 'neither' status --quota no-such-user
 check 2 '' 'takes one user' status --quota 1 2
 check 2 '' "no option '--quota'" list-leases --quota
 as "$root"
+check 0 'nobody' '' status --quota
+check 0 'daemon' '' status --quota
+check 0 '' '' release --wait "$others"
 check 0 '*' '' status --quota --no-legend daemon
 grep -qE '^user +daemon +leases +0 +3$' "$tmp/out" || die "daemon may have $(cat "$tmp/out")"
 check 0 '"max":null' '' status --quota --json=short root
@@ -179,6 +185,27 @@ wait "$other" || :
 as "$root"
 eventually 60 clean || die "not clean after a restart"
 
+# A slice that can be lent again counts no longer, whatever the rest of its lease does. (Nobody has its region open then.)
+"$nobody" --bus="$bus" run --slice=size=4M,region=egm4 --slice=size=6M,region=egm5 -- \
+        sh -c 'eval "exec $1>&-"; echo "$EGM_LEASE"; exec sleep 1000' - '{0.fd}' >"$tmp/half" &
+holder=$!
+pids="$pids $holder"
+half() { [ -s "$tmp/half" ]; }
+eventually 60 half || die "no lease of two slices"
+is_used user nobody bytes 10M || die "two slices: '$(used user nobody bytes)'"
+# Through the daemon alone: the launcher has both descriptors.
+kill -STOP "$holder"
+check 0 '' '' release "$(cat "$tmp/half")"
+is_used user nobody slices 2 || die "two slices: '$(used user nobody slices)'"
+child=$(pgrep -P "$holder")
+kill -KILL "$holder"
+wait "$holder" 2>/dev/null || :
+eventually 60 is_used user nobody bytes 6M || die "one of two slices: '$(used user nobody bytes)'"
+is_used user nobody slices 1 || die "one of two slices: '$(used user nobody slices)'"
+is_used user nobody leases 1 || die "one of two slices: '$(used user nobody leases)' leases"
+kill "$child"
+eventually 60 clean || die "the second slice stays"
+
 # Leases, requests that wait, calls; by name or uid.
 as "$daemon"
 take --size=2M
@@ -216,7 +243,7 @@ base=/sys/fs/cgroup
 dir=$base/egmtest.slice/egmtest-a.slice
 remove() { rmdir "$dir"/vm@1.service "$dir"/x.service "$dir" "$base"/egmtest.slice 2>/dev/null || :; }
 if [ -e $base/cgroup.procs ] && mkdir -p "$dir/vm@1.service" "$dir/x.service" 2>/dev/null; then
-        trap 'remove; _cleanup' EXIT
+        trap '_rc=$?; set +e; remove; (exit "$_rc"); _cleanup' EXIT
         for unit in vm@1 x; do
                 printf '#!/bin/sh\necho $$ >"%s"\nexec "%s" "$@"\n' "$dir/$unit.service/cgroup.procs" "$root" >"$tmp/in-$unit"
                 chmod 755 "$tmp/in-$unit"
@@ -248,5 +275,25 @@ if [ -e $base/cgroup.procs ] && mkdir -p "$dir/vm@1.service" "$dir/x.service" 2>
 else
         echo "no cgroups can be made here: units and slices are not looked at"
 fi
+
+# What is being zeroed counts.
+kill "$egmd_pid" 2>/dev/null || :
+wait "$egmd_pid" 2>/dev/null || :
+rm -rf "$tmp/run"
+sed -i 's/64M/8M/g' "$tmp/sim.json"
+printf '[Egmd]\nScrubBandwidth=4M\n' >"$tmp/egmd.conf"
+start
+slow() { [ "$(ctl show-region egm4 -p Free --value)-$(ctl show-region egm5 -p Free --value)" = 8388608-8388608 ]; }
+eventually 60 slow || die "not clean: $(ctl)"
+as "$nobody"
+take --size=8M
+as "$root"
+check 0 '' '' release "$id"
+scrubs() { [ "$(ctl show-lease "$id" -p State --value)" = scrubbing ]; }
+eventually 30 scrubs || die "not seen being zeroed"
+as "$nobody"
+check 5 '' 'BytesMax of uid 65534 is 8M: 8M in use, 2M more asked for' lease --size=2M
+as "$root"
+eventually 60 is_used user nobody bytes '' || die "zeroed: '$(used user nobody bytes)'"
 
 count_checks
