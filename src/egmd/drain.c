@@ -6,6 +6,7 @@
 #include "holders.h"
 #include "log.h"
 #include "manager.h"
+#include "turn.h"
 
 /* Nothing tells of an unmapped range, so who holds one up is looked at again; only them, and a full look follows once
  * they seem to be done. */
@@ -37,13 +38,15 @@ typedef struct DrainScan {
         bool flights_known; /* then nobody maps what is enforced and revoked; who has can be seen */
         HolderList found;
         bool *entitled; /* each of them to a descriptor of his region */
+        bool held;      /* somebody holds something up */
 } DrainScan;
 
 struct Drain {
         Manager *manager;
-        DrainScan *scan; /* in flight */
-        uint64_t turn;   /* of the scan that starts next */
-        bool again;      /* a full one is wanted after it */
+        DrainScan *scan; /* in flight, or being acted upon */
+        sd_event_source *settle;
+        uint64_t turn; /* of the scan that starts next */
+        bool again;    /* a full one is wanted after it */
         sd_event_source *recheck;
         ProcStill *still;  /* what the last full scan leaves for the next; its own while it runs */
         Culprit *blockers; /* who held something up at the last full scan */
@@ -77,6 +80,9 @@ int drain_new(Manager *m, Drain **ret) {
 Drain *drain_free(Drain *d) {
         if (!d)
                 return NULL;
+        if (d->settle)
+                d->scan = drain_scan_free(d->scan);
+        d->settle = sd_event_source_disable_unref(d->settle);
         if (d->scan) {
                 d->scan->drain = NULL;
                 worker_abandon(d->scan->worker);
@@ -236,39 +242,47 @@ static bool looked_at(const DrainScan *scan, const Region *r) {
         return false;
 }
 
-/* After a full scan: sorts the slices of its turn into drained and held up. */
-static bool settle_full(Drain *d, const DrainScan *scan) {
-        Manager *m = d->manager;
-        bool held = false;
+/* After a full scan: is this slice drained, or held up? */
+static void settle_slice(Drain *d, DrainScan *scan, Slice *s) {
+        Lease *l = s->lease;
 
-        d->blockers = mfree(d->blockers);
-        d->n_blockers = 0;
-        /* A lease may drain in several regions: forget all before naming any. */
-        for (size_t i = 0; i < m->n_regions; i++) {
-                Slice *s;
-
-                TAILQ_FOREACH (s, &m->regions[i]->draining, phase_link)
-                        lease_clear_blockers(s->lease);
+        if (!looked_at(scan, s->region)) {
+                scan->held = true; /* finding nobody would prove nothing */
+                return;
         }
+        /* A lease may drain in several regions: forget all before naming any. */
+        if (l->judged_turn != scan->turn)
+                lease_clear_blockers(l);
+        l->judged_turn = scan->turn;
+        if (judge(d, scan, s)) {
+                scan->held = true;
+                manager_lease_changed(d->manager, l);
+        } else if (manager_slice_drained(d->manager, s) < 0)
+                scan->held = true;
+}
+
+/* Sorts the slices of its turn, as many as fit into a turn of the event loop. True: all are. What the scan found holds for all of them
+ * alike, whatever happens in between: it proves that nobody could touch them at one moment behind their release, and nobody has
+ * come to since. */
+static bool settle_full(Drain *d, DrainScan *scan) {
+        Manager *m = d->manager;
+        Turn turn = turn_begin();
+
         for (size_t i = 0; i < m->n_regions; i++) {
                 Slice *s, *next;
 
                 for (s = TAILQ_FIRST(&m->regions[i]->draining); s; s = next) {
                         next = TAILQ_NEXT(s, phase_link);
-                        if (s->drain_turn > scan->turn)
-                                continue; /* released after it began: the next one is its */
-                        if (!looked_at(scan, s->region)) {
-                                held = true; /* finding nobody would prove nothing */
+                        /* Released after it began: the next one is its. Judged already: held up. */
+                        if (s->drain_turn > scan->turn || s->judged_turn == scan->turn)
                                 continue;
-                        }
-                        if (judge(d, scan, s)) {
-                                held = true;
-                                manager_lease_changed(m, s->lease);
-                        } else if (manager_slice_drained(m, s) < 0)
-                                held = true;
+                        s->judged_turn = scan->turn;
+                        settle_slice(d, scan, s);
+                        if (turn_is_over(&turn))
+                                return false;
                 }
         }
-        return held;
+        return true;
 }
 
 static bool holds_up_lease(const DrainScan *scan, size_t k, const Lease *l) {
@@ -333,27 +347,12 @@ static bool settle_partial(Drain *d, const DrainScan *scan) {
         return !d->again;
 }
 
-static void scan_done(int error, void *userdata) {
-        _cleanup_(drain_scan_freep) DrainScan *scan = userdata;
-        Drain *d = scan->drain;
-        bool held;
+/* The scan has been acted upon. */
+static void scan_settled(Drain *d) {
+        _cleanup_(drain_scan_freep) DrainScan *scan = TAKE_PTR(d->scan);
+        bool held = scan->held;
 
-        if (!d)
-                return;
-        d->scan = NULL;
-        d->still = TAKE_PTR(scan->still);
-        if (error >= 0)
-                find_entitled(d, scan);
-        if (error < 0) {
-                /* Not knowing is not free. */
-                (void) log_warning_errno(
-                                error,
-                                "Failed to find out who holds released memory, trying again: %m");
-                held = true;
-        } else if (scan->pids)
-                held = settle_partial(d, scan);
-        else
-                held = settle_full(d, scan);
+        d->settle = sd_event_source_disable_unref(d->settle);
         if (d->again) {
                 int r = drain_scan_start(d, false);
 
@@ -364,6 +363,59 @@ static void scan_done(int error, void *userdata) {
         }
         if (held)
                 recheck_later(d);
+}
+
+static int on_settle(sd_event_source *source, void *userdata) {
+        Drain *d = userdata;
+
+        if (settle_full(d, d->scan))
+                scan_settled(d);
+        return 0;
+}
+
+static int settle_later(Drain *d) {
+        int r;
+
+        r = sd_event_add_defer(d->manager->event, &d->settle, on_settle, d);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(d->settle, "drained");
+        return sd_event_source_set_enabled(d->settle, SD_EVENT_ON);
+}
+
+static void scan_done(int error, void *userdata) {
+        DrainScan *scan = userdata;
+        Drain *d = scan->drain;
+
+        if (!d) {
+                drain_scan_free(scan);
+                return;
+        }
+        scan->worker = NULL;
+        d->still = TAKE_PTR(scan->still);
+        if (error < 0) {
+                /* Not knowing is not free. */
+                (void) log_warning_errno(
+                                error,
+                                "Failed to find out who holds released memory, trying again: %m");
+                scan->held = true;
+        } else {
+                find_entitled(d, scan);
+                if (scan->pids)
+                        scan->held = settle_partial(d, scan);
+                else {
+                        d->blockers = mfree(d->blockers);
+                        d->n_blockers = 0;
+                        if (!settle_full(d, scan)) {
+                                error = settle_later(d);
+                                if (error >= 0)
+                                        return;
+                                (void) log_error_errno(error, "Failed to go on: %m");
+                                scan->held = true; /* the rest is for the next look */
+                        }
+                }
+        }
+        scan_settled(d);
 }
 
 /* 1: in some of them something drains. All are listed: what is looked for is the same from scan to scan then, and who had

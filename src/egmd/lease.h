@@ -56,10 +56,13 @@ typedef struct Slice {
         uint64_t offset;
         uint64_t size;
         SlicePhase phase;
-        bool counted;        /* on the accounts of its lease's party */
-        uint64_t drain_turn; /* only a scan of a later turn proves that nobody touches it */
-        Ranges unclean;      /* while scrubbing: what is not zero again yet */
-        TAILQ_ENTRY(Slice) phase_link; /* in the region's list of draining or scrubbing slices */
+        bool counted;         /* on the accounts of its lease's party */
+        uint64_t drain_turn;  /* only a scan of a later turn proves that nobody touches it */
+        uint64_t judged_turn; /* the last scan that was asked about it */
+        bool is_over;         /* and not forgotten yet */
+        Ranges unclean;       /* while scrubbing: what is not zero again yet */
+        /* In the region's list of those that drain or are being scrubbed, or in the manager's of those that are over. */
+        TAILQ_ENTRY(Slice) phase_link;
 } Slice;
 
 typedef TAILQ_HEAD(SliceList, Slice) SliceList;
@@ -102,6 +105,7 @@ struct Lease {
 
         Blocker *blockers;
         size_t n_blockers;
+        uint64_t judged_turn; /* the scan that named them */
 
         RB_ENTRY(Lease) by_id;
 };

@@ -13,6 +13,7 @@
 #include "records.h"
 #include "region-delegate.h"
 #include "region-scrub.h"
+#include "turn.h"
 
 uint64_t manager_now_usec(const Manager *m) {
         struct timespec ts;
@@ -83,6 +84,7 @@ int manager_new(sd_event *event, const Config *config, Manager **ret) {
         *m = (Manager){.event = sd_event_ref(event), .config = config, .next_lease_id = 1};
         RB_INIT(&m->leases);
         TAILQ_INIT(&m->waiters);
+        TAILQ_INIT(&m->over);
         r = accounts_new(m);
         if (r < 0)
                 return r;
@@ -105,9 +107,16 @@ int manager_new(sd_event *event, const Config *config, Manager **ret) {
         return 0;
 }
 
+static void unlink_over(Manager *m, Slice *s) {
+        TAILQ_REMOVE(&m->over, s, phase_link);
+        s->is_over = false;
+}
+
 static void unlink_slice(Manager *m, Slice *s) {
         Region *region = s->region;
 
+        if (s->is_over)
+                unlink_over(m, s);
         if (!region)
                 return; /* from a record, and not taken up again */
         if (s->phase == SLICE_DRAINING)
@@ -157,6 +166,7 @@ Manager *manager_free(Manager *m) {
         if (m->scrub_cpus)
                 CPU_FREE(m->scrub_cpus);
         m->poll_source = sd_event_source_disable_unref(m->poll_source);
+        m->over_source = sd_event_source_disable_unref(m->over_source);
         state_free(m->state);
         /* Not m->enforce: a worker that was left alone in the kernel may come back to it. */
         free(m->lax);
@@ -474,12 +484,38 @@ int manager_slice_drained(Manager *m, Slice *s) {
         return 0;
 }
 
-void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t size) {
-        Slice *s, *next;
+/* Tells of those that are over, and forgets them, as many as fit into a turn. True: all of them. */
+static bool collect_over(Manager *m) {
+        Turn turn = turn_begin();
+        Slice *s;
 
-        for (s = TAILQ_FIRST(&region->scrubbing); s; s = next) {
+        while ((s = TAILQ_FIRST(&m->over))) {
                 Lease *l = s->lease;
 
+                unlink_over(m, s);
+                if (lease_is_over(l))
+                        collect_lease(m, l);
+                else
+                        manager_lease_changed(m, l);
+                if (turn_is_over(&turn))
+                        break;
+        }
+        return TAILQ_EMPTY(&m->over);
+}
+
+static int on_over(sd_event_source *source, void *userdata) {
+        Manager *m = userdata;
+
+        if (collect_over(m))
+                m->over_source = sd_event_source_disable_unref(m->over_source);
+        return 0;
+}
+
+void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t size) {
+        Slice *s, *next;
+        int r;
+
+        for (s = TAILQ_FIRST(&region->scrubbing); s; s = next) {
                 next = TAILQ_NEXT(s, phase_link);
                 if (ranges_remove(&s->unclean, offset, size) < 0) {
                         (void) log_oom();
@@ -490,10 +526,20 @@ void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t s
                 TAILQ_REMOVE(&region->scrubbing, s, phase_link);
                 s->phase = SLICE_DONE;
                 accounts_slice_over(s);
-                manager_lease_changed(m, l);
                 /* The lease's other slices may be in this list too, but it goes only when none is. */
-                collect_lease(m, l);
+                TAILQ_INSERT_TAIL(&m->over, s, phase_link);
+                s->is_over = true;
         }
+        if (m->over_source || collect_over(m))
+                return;
+        r = sd_event_add_defer(m->event, &m->over_source, on_over, m);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(m->over_source, SD_EVENT_ON);
+        if (r >= 0)
+                return;
+        (void) log_error_errno(r, "Failed to go on in another turn: %m");
+        while (!collect_over(m))
+                ;
 }
 
 void manager_region_lost(Manager *m, Region *region) {

@@ -74,6 +74,8 @@ struct Manager {
         unsigned n_leases; /* without the hidden */
         uint64_t next_lease_id;
         uint64_t recorded_lease_id; /* numbers below it may be used: the record says so */
+        SliceList over;             /* done with; their leases have not been told of it */
+        sd_event_source *over_source;
         WaiterList waiters;
         unsigned n_waiters;
         bool serving;
