@@ -262,7 +262,7 @@ static int let_in(sd_bus_message *m, Lease *l, sd_bus_error *reterr,
         r = sd_bus_message_read(m, "h", &fd);
         if (r < 0)
                 return r;
-        r = bus_peer_check_process(peer, l->enforced, fd, &e);
+        r = bus_peer_check_process(peer, l->gated, fd, &e);
         if (r >= 0)
                 r = let(l->manager, l, fd, &e);
         if (r < 0)

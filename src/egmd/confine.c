@@ -28,6 +28,14 @@ void confine_begin(Manager *m) {
                  enforce_is_continued(m->enforce) ? "as they were" : "loaded");
 }
 
+void confine_decline(Manager *m, const char *why) {
+        assert(m);
+        assert(!m->enforce);
+
+        if (free_and_strdup(&m->lax, why) < 0)
+                (void) log_oom();
+}
+
 void confine_remove(void) {
         int r = enforce_remove_pins();
 
@@ -160,14 +168,14 @@ int confine_lease(Manager *m, Lease *l) {
         assert(m);
         assert(l);
 
-        l->enforced = false;
+        l->enforced = l->gated = false;
         if (!m->enforce || l->delegated)
                 return 0;
         l->enforced = describe(l, &entry);
-        if (entry.n == 0)
-                return 0;
-        l->revoked = false;
-        r = enforce_set_lease(m->enforce, &entry);
+        l->gated = entry.n > 0;
+        /* After a restart it may be in the table with what it has lost. */
+        r = l->gated ? enforce_set_lease(m->enforce, &entry) : enforce_revoke(m->enforce, l->id);
+        l->revoked = !l->gated && r >= 0;
         if (r < 0)
                 l->enforced = false;
         return r;
@@ -221,7 +229,7 @@ int confine_admit(Manager *m, const Lease *l, int pidfd, EgmError *reterr) {
         assert(m);
         assert(l);
 
-        if (!m->enforce || !l->enforced)
+        if (!m->enforce || !l->gated)
                 return 0;
         r = enforce_admit(m->enforce, pidfd, l->id, may_matter, m);
         if (r == -EUSERS)

@@ -13,7 +13,9 @@ typedef struct Manager Manager;
 
 /* Before anything is mapped. Logs what the kernel lacks, and goes on without. */
 void confine_begin(Manager *m);
-/* For a start that wants nothing of it: what an earlier one left in the kernel goes. */
+/* Instead: nothing is to be enforced, for that reason. */
+void confine_decline(Manager *m, const char *why);
+/* What an earlier start left in the kernel goes. */
 void confine_remove(void);
 /* At the end: stays for the leases that are out, and goes where there are none. */
 void confine_end(Manager *m);

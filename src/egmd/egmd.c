@@ -128,6 +128,19 @@ static int load_config(Config **ret) {
         return arg_simulate && !arg_config ? config_new(ret) : config_load(arg_config, ret);
 }
 
+static void confine(Manager *m) {
+        if (arg_simulate) {
+                confine_decline(m, "the region is simulated");
+                return;
+        }
+        if (m->config->enforcement != ENFORCEMENT_OFF) {
+                confine_begin(m);
+                return;
+        }
+        confine_remove();
+        confine_decline(m, "switched off by Enforcement=");
+}
+
 static int run(sd_event *event) {
         _cleanup_(config_freep) Config *config = NULL;
         _cleanup_restore_ Restore restore = {};
@@ -145,10 +158,7 @@ static int run(sd_event *event) {
         r = bus_new(m, arg_bus, &b);
         if (r < 0)
                 return r;
-        if (!arg_simulate && config->enforcement == ENFORCEMENT_OFF)
-                confine_remove();
-        else if (!arg_simulate)
-                confine_begin(m);
+        confine(m);
         r = runtime_directory(&directory);
         if (r < 0)
                 return r;

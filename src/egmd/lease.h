@@ -92,6 +92,7 @@ struct Lease {
         bool delegated; /* whole regions, handed over by path to delegate_uid */
         uid_t delegate_uid;
         bool enforced; /* the kernel lets nobody map its bytes without a right to them */
+        bool gated;    /* nor some of them: who wants to map those has to be admitted */
         bool exposed;  /* but it has not all the time */
         bool revoked;  /* nobody has a right to them any more */
         Slice *slices;

@@ -99,7 +99,7 @@ check "and introspect" "${nobody[@]}" --clear-groups \
         busctl introspect org.nvidia.Egm1 /org/nvidia/Egm1
 check_fails "but not acquire" "" "${nobody[@]}" --clear-groups egmctl run --size=2M -- true
 said=$("${nobody[@]}" --clear-groups busctl call org.nvidia.Egm1 /org/nvidia/Egm1 \
-        org.nvidia.Egm1.Manager AcquireLease 'a{sv}' 0 2>&1)
+        org.nvidia.Egm1.Manager AcquireLease 'a{sv}' 1 Slices 'aa{sv}' 1 1 Size t 2097152 2>&1)
 like "and hears why" "$said" '[Aa]ccess.*denied|AccessDenied|[Rr]ejected|Permission denied'
 check "the group may" vm_start_as "${nobody[*]} --groups=egm" member 51 --size=8M --region=egm5
 lease=$(vm_lease member)

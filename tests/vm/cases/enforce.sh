@@ -232,6 +232,7 @@ configure RequireEnforcement=yes Enforcement=off
 check "it restarts" systemctl restart egmd
 check "switched off" wait_until 60 both_settled
 is "cooperative" "$(region egm4 Isolation)" cooperative
+like "and why" "$(region egm4 IsolationReason)" Enforcement=
 is "nothing is left in the kernel" "$(ls -A $pins)" ""
 check_fails "nothing is lent" "RequireEnforcement" egmctl run --size=8M --region=egm4 -- true
 configure Enforcement=off
