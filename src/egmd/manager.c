@@ -379,6 +379,11 @@ int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         if (r < 0)
                 return r;
         r = pidfd_get_pid(pidfd, &pid);
+        if (r >= 0) {
+                r = pidfd_is_dead(pidfd);
+                if (r > 0)
+                        r = -ESRCH;
+        }
         if (r < 0)
                 return refuse_process(r, reterr);
         return confine_admit(m, l, pidfd, reterr);

@@ -379,11 +379,13 @@ static void test_lease_methods(void **state) {
         LEASE_REFUSED("Release: option", INVALID, g.path, "Release", "a{sv}", 1, "Force", "b", 1);
         LEASE_REFUSED("Release: string", INVALID, g.path, "Release", "s", "now");
         LEASE_REFUSED("Bind: string", INVALID, g.path, "Bind", "s", "me");
+        LEASE_REFUSED("Admit: string", INVALID, g.path, "Admit", "s", "me");
         LEASE_REFUSED("Reopen: string", INVALID, g.path, "Reopen", "s", "me");
         LEASE_REFUSED("a method of nobody", SD_BUS_ERROR_UNKNOWN_METHOD, g.path, "Destroy", "s",
                       "x");
         for (size_t i = 0; i < N_NO_HOLDERS; i++) {
                 LEASE_REFUSED(no[i].name, INVALID, g.path, "Bind", "h", no[i].fd);
+                LEASE_REFUSED(no[i].name, INVALID, g.path, "Admit", "h", no[i].fd);
                 (void) close(no[i].fd);
         }
         free(before);
@@ -425,6 +427,7 @@ static void test_ended(void **state) {
         before = bed_snapshot(bus);
         LEASE_REFUSED("Release twice", DRAINING, g.path, "Release", "a{sv}", 0);
         LEASE_REFUSED("Bind", DRAINING, g.path, "Bind", "h", self);
+        LEASE_REFUSED("Admit", DRAINING, g.path, "Admit", "h", self);
         LEASE_REFUSED("Reopen", DRAINING, g.path, "Reopen", "");
         free(before);
         assert_int_equal(munmap(p, g.size), 0);
