@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <stdarg.h>
+#include <unistd.h>
 
 #include "egmctl.h"
 #include "text.h"
@@ -52,6 +53,9 @@ static int status_of(const char *name, int r) {
         case EGM_ERROR_LIMITS_EXCEEDED:
                 return STATUS_REFUSED;
         default:
+                /* As polkit's: somebody would have had to authenticate. */
+                if (r == -EACCES)
+                        return STATUS_DENIED;
                 /* The library's own answer for names that cannot be. */
                 return !name && (r == -ENODEV || r == -ENOENT) ? STATUS_NOT_FOUND : STATUS_FAILED;
         }
@@ -82,6 +86,9 @@ int connect_bus(const Options *o, egm_connection **ret) {
         if (r < 0)
                 return complain_call(NULL, r, "Failed to connect to the %s%s",
                                      o->bus ? "bus " : "system bus", o->bus ?: "");
+        /* Whoever sits there can be asked, if need be. */
+        if (!o->no_ask_password && isatty(STDIN_FILENO))
+                (void) egm_connection_set_interactive(*ret, true);
         return 0;
 }
 

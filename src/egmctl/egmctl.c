@@ -105,6 +105,7 @@ static const char help_text[] =
                 "     --json=MODE             JSON: short, pretty, or off (default)\n"
                 "  -j                         JSON: pretty on a terminal, else short\n"
                 "     --no-legend             No headers and sums around tables\n"
+                "     --no-ask-password       Nobody is asked to authenticate\n"
                 "  -p --property=NAME         show: only this property; may be repeated\n"
                 "     --value                 show: values without their names\n"
                 "     --no-pager              Accepted; there is no pager\n"

@@ -10,6 +10,7 @@ enum {
         ARG_BUS = 0x100,
         ARG_JSON,
         ARG_NO_LEGEND,
+        ARG_NO_ASK_PASSWORD,
         ARG_NO_PAGER,
         ARG_VERSION,
         /* OPTIONS_ACQUIRE */
@@ -59,6 +60,7 @@ static const struct option long_options[] = {
                 {"bus", required_argument, NULL, ARG_BUS},
                 {"json", required_argument, NULL, ARG_JSON},
                 {"no-legend", no_argument, NULL, ARG_NO_LEGEND},
+                {"no-ask-password", no_argument, NULL, ARG_NO_ASK_PASSWORD},
                 {"no-pager", no_argument, NULL, ARG_NO_PAGER},
                 {"slice", required_argument, NULL, ARG_SLICE},
                 {"size", required_argument, NULL, ARG_SIZE},
@@ -231,6 +233,9 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 return set_json(o, value, reterr);
         case ARG_NO_LEGEND:
                 o->no_legend = true;
+                return 0;
+        case ARG_NO_ASK_PASSWORD:
+                o->no_ask_password = true;
                 return 0;
         case ARG_NO_PAGER:
                 return 0; /* there is none; scripts say so to all tools of this kind */

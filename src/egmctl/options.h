@@ -27,6 +27,7 @@ typedef enum OptionGroup {
 typedef struct Options {
         JsonMode json;
         bool no_legend;
+        bool no_ask_password;
         bool help, version;
         const char *bus; /* NULL: the system bus */
 

@@ -127,7 +127,7 @@ _public_ int egm_acquire(egm_connection *c, egm_request *request, egm_lease **re
         r = new_acquire_call(c, request, &m);
         if (r < 0)
                 return r;
-        r = connection_call(c, m, request_timeout(request), &reply);
+        r = connection_call(c, m, connection_timeout(c, request_timeout(request)), &reply);
         if (r < 0)
                 return r;
         r = read_grant(c, reply, request, &l);
@@ -288,7 +288,7 @@ _public_ int egm_acquire_async(egm_connection *c, egm_request *request,
         r = new_acquire_call(c, request, &m);
         if (r < 0)
                 return r;
-        r = call_async(p, m, on_grant, request_timeout(request));
+        r = call_async(p, m, on_grant, connection_timeout(c, request_timeout(request)));
         if (r < 0)
                 return r;
         if (ret_pending)

@@ -9,6 +9,9 @@
 /* More would keep a busy event loop from its other work; the rest is due at once (get_timeout says 0). */
 #define DISPATCH_MAX 128
 
+/* Somebody types a password: longer than the daemon waits for that. */
+#define INTERACTIVE_USEC (180 * USEC_PER_SEC)
+
 static int bus_open(const char *address, sd_bus **ret) {
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
         int r;
@@ -101,6 +104,12 @@ int connection_refuse(egm_connection *c, int r, const char *format, ...) {
         return r;
 }
 
+uint64_t connection_timeout(const egm_connection *c, uint64_t usec) {
+        if (c->interactive && __builtin_add_overflow(usec, INTERACTIVE_USEC, &usec))
+                usec = UINT64_MAX;
+        return usec;
+}
+
 int connection_call(egm_connection *c, sd_bus_message *m, uint64_t usec, sd_bus_message **reply) {
         _cleanup_bus_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         int r = sd_bus_call(c->bus, m, usec, &error, reply);
@@ -157,6 +166,19 @@ const char *name_from_path(const char *prefix, const char *path) {
         if (strncmp(path, prefix, n) != 0 || path[n] != '/' || !name_is_valid(path + n + 1))
                 return NULL;
         return path + n + 1;
+}
+
+_public_ int egm_connection_set_interactive(egm_connection *c, int interactive) {
+        int r = connection_begin(c);
+
+        if (r < 0)
+                return r;
+        r = sd_bus_set_allow_interactive_authorization(c->bus, interactive != 0);
+        if (r < 0)
+                return r;
+        c->interactive = interactive != 0;
+        /* 0: the default again. */
+        return sd_bus_set_method_call_timeout(c->bus, interactive ? INTERACTIVE_USEC : 0);
 }
 
 _public_ const char *egm_connection_get_error_name(egm_connection *c) {

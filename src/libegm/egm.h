@@ -59,6 +59,10 @@ egm_connection *egm_connection_ref(egm_connection *c);
  * that are still due then are not delivered: what they grant ends, unless it is persistent. */
 egm_connection *egm_connection_unref(egm_connection *c);
 
+/* Whether polkit may ask somebody to authenticate for what this connection calls (by default not; an agent has to run in
+ * the caller's session). Calls may then take as long as that takes, up to three minutes. */
+int egm_connection_set_interactive(egm_connection *c, int interactive);
+
 /* Why the last failed call on this connection failed: the D-Bus error's name, or NULL if it failed on
  * this side of the bus; and a sentence, or NULL if the errno says all. Valid until the next call. */
 const char *egm_connection_get_error_name(egm_connection *c);

@@ -45,6 +45,7 @@ struct egm_connection {
         unsigned n_ref;
         pid_t origin; /* the process that made it; any other one is a child after fork() */
         sd_bus *bus;
+        bool interactive;
         char *error_name;
         char *error_message;
 };
@@ -101,6 +102,8 @@ int connection_begin(egm_connection *c);
 /* Remember why, and give back the errno. r is what sd-bus said, error (may be NULL) what came with it. */
 int connection_fail(egm_connection *c, int r, const sd_bus_error *error);
 int connection_refuse(egm_connection *c, int r, const char *format, ...) _printf_(3, 4);
+/* So long, and longer if somebody may be asked to authenticate meanwhile. */
+uint64_t connection_timeout(const egm_connection *c, uint64_t usec);
 /* Calls and remembers errors. usec 0: sd-bus's default. reply may be NULL. */
 int connection_call(egm_connection *c, sd_bus_message *m, uint64_t usec, sd_bus_message **reply);
 int connection_new_call(egm_connection *c, const char *path, const char *interface,

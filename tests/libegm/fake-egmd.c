@@ -91,6 +91,7 @@ static void note_request(Fake *f, sd_bus_message *m) {
         size_t size;
         FILE *out;
 
+        f->interactive = sd_bus_message_get_allow_interactive_authorization(m) > 0;
         f->request = mfree(f->request);
         out = open_memstream(&f->request, &size);
         assert(out);

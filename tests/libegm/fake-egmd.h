@@ -47,10 +47,11 @@ typedef struct Fake {
         bool mute_bind; /* no answer to Bind */
 
         /* What came in */
-        char *request;  /* AcquireLease's options as text */
-        char *released; /* path */
-        char *admitted; /* as bound */
-        char *bound;    /* path; "pid" must have been a pidfd of the test itself */
+        char *request;    /* AcquireLease's options as text */
+        bool interactive; /* that call allowed to ask somebody to authenticate */
+        char *released;   /* path */
+        char *admitted;   /* as bound */
+        char *bound;      /* path; "pid" must have been a pidfd of the test itself */
         unsigned n_released;
 
         int memory_fd;

@@ -161,6 +161,18 @@ static void test_acquire(void **state) {
         egm_connection_unref(c);
 }
 
+static void test_interactive(void **state) {
+        egm_connection *c = connect_fake();
+
+        assert_int_equal(egm_connection_set_interactive(NULL, 1), -EINVAL);
+        for (int i = 0; i < 3; i++) {
+                egm_lease_unref(acquire(c));
+                assert_int_equal(fake.interactive, i % 2);
+                assert_int_equal(egm_connection_set_interactive(c, !(i % 2)), 0);
+        }
+        egm_connection_unref(c);
+}
+
 static void test_lifetime(void **state) {
         egm_connection *c = connect_fake();
         egm_lease *l;
@@ -580,6 +592,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_request),
                         cmocka_unit_test(test_acquire),
+                        cmocka_unit_test(test_interactive),
                         cmocka_unit_test(test_lifetime),
                         cmocka_unit_test(test_lease_outlives_connection),
                         cmocka_unit_test(test_bind_and_reopen),
