@@ -88,15 +88,13 @@ static void read_all(Record *r, sd_bus *b, const char *lease) {
         call(r, b, lease, "org.freedesktop.DBus.Introspectable", "Introspect", NULL, NULL);
 }
 
-static Record read_as(uid_t uid, const char *lease) {
+static void read_as(uid_t uid, const char *lease, Record *ret) {
         sd_bus *b = uid == 0 ? bed_connect() : bed_connect_as(uid, GROUP);
-        Record r;
 
-        record_begin(&r);
-        read_all(&r, b, lease);
-        (void) fflush(r.f);
+        record_begin(ret);
+        read_all(ret, b, lease);
+        (void) fflush(ret->f);
         sd_bus_flush_close_unref(b);
-        return r;
 }
 
 /* ---- The lease's life ---- */
@@ -113,8 +111,9 @@ static void must_not_see(const Record *r, const char *secret, const char *when) 
 }
 
 static void must_see(uid_t uid, const char *lease, const char *secret, const char *when) {
-        Record r = read_as(uid, lease);
+        Record r;
 
+        read_as(uid, lease, &r);
         if (!strstr(r.text, secret))
                 fail_msg("%s: uid %u does not see %s", when, (unsigned) uid, secret);
         record_done(&r);
@@ -122,8 +121,9 @@ static void must_see(uid_t uid, const char *lease, const char *secret, const cha
 
 static void look(const char *lease, const char *when) {
         static const char *const secrets[] = {LABEL, WAITER_LABEL, COMM, pid_text};
-        Record fresh = read_as(WATCHER, lease);
+        Record fresh;
 
+        read_as(WATCHER, lease, &fresh);
         read_all(&seen, watcher, lease);
         while (sd_bus_process(watcher, NULL) > 0)
                 ;
