@@ -119,6 +119,21 @@ static void must_see(uid_t uid, const char *lease, const char *secret, const cha
         record_done(&r);
 }
 
+/* By the first call of a connection. */
+static void must_see_at_once(uid_t uid, const char *path, const char *interface, const char *method,
+                             const char *a, const char *c, const char *secret) {
+        sd_bus *b = uid == 0 ? bed_connect() : bed_connect_as(uid, GROUP);
+        Record r;
+
+        record_begin(&r);
+        call(&r, b, path, interface, method, a, c);
+        (void) fflush(r.f);
+        if (!strstr(r.text, secret))
+                fail_msg("%s: uid %u does not see %s", method, (unsigned) uid, secret);
+        record_done(&r);
+        sd_bus_flush_close_unref(b);
+}
+
 static void look(const char *lease, const char *when) {
         static const char *const secrets[] = {LABEL, WAITER_LABEL, COMM, pid_text};
         Record fresh;
@@ -267,6 +282,18 @@ static void test_life(void **state) {
         look(g.path, "waiting");
         for (size_t i = 0; i < ELEMENTSOF(readers); i++)
                 must_see(readers[i], g.path, WAITER_LABEL, "waiting");
+        for (size_t i = 0; i < ELEMENTSOF(readers); i++) {
+                must_see_at_once(readers[i], EGM_PATH, PROPERTIES, "Get", EGM_MANAGER_INTERFACE,
+                                 "Waiting", WAITER_LABEL);
+                must_see_at_once(readers[i], EGM_PATH, PROPERTIES, "GetAll", EGM_MANAGER_INTERFACE,
+                                 NULL, WAITER_LABEL);
+                must_see_at_once(readers[i], EGM_PATH, "org.freedesktop.DBus.ObjectManager",
+                                 "GetManagedObjects", NULL, NULL, LABEL);
+                must_see_at_once(readers[i], g.path, PROPERTIES, "GetAll", EGM_LEASE_INTERFACE,
+                                 NULL, LABEL);
+                must_see_at_once(readers[i], g.path, PROPERTIES, "Get", EGM_LEASE_INTERFACE,
+                                 "Label", LABEL);
+        }
         watcher_is_refused(size);
         sd_bus_flush_close_unref(waiter);
         /* Nothing tells of it. */
