@@ -187,6 +187,9 @@ static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) 
 }
 
 static int refuse_holder(int r, EgmError *reterr) {
+        if (r == -EDEADLK)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "Holder: egmd itself would keep it for good");
         if (r == -ESRCH)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "Holder: the process is gone");
         if (r == -EBADF || r == -EREMOTE)
@@ -205,7 +208,7 @@ static int check_holder(const AcquireRequest *q, EgmError *reterr) {
                 return 0;
         r = pidfd_get_pid(q->holder, &pid);
         if (r >= 0) {
-                r = pidfd_is_dead(q->holder);
+                r = pid == getpid() ? -EDEADLK : pidfd_is_dead(q->holder);
                 if (r > 0)
                         r = -ESRCH;
         }
@@ -227,6 +230,11 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
                                      "%u leases are out; the limit is %" PRIu64, m->n_leases,
                                      m->config->leases_max);
+        if (fds_are_scarce())
+                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
+                                     "%u leases are out, and egmd has too few descriptors left for "
+                                     "another",
+                                     m->n_leases);
         placed = calloc(q->n_slices, sizeof(*placed));
         if (!placed)
                 return -ENOMEM;
@@ -501,14 +509,10 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
 }
 
 void waiter_cancel(Waiter *w) {
-        Manager *m;
-
         if (!w)
                 return;
-        m = w->manager;
         dequeue(w);
         waiter_free(w);
-        manager_serve_waiters(m);
 }
 
 void manager_serve_waiters(Manager *m) {

@@ -41,7 +41,7 @@ typedef void (*acquire_done_t)(int r, const EgmError *error, Lease *lease, int l
 /* Consumes the request. done() may run before this returns; then *ret_waiter is NULL. */
 void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *userdata,
                      Waiter **ret_waiter);
-/* The one who asked has gone. done() is not called. */
+/* The one who asked has gone. done() is not called, and those behind it are not served. */
 void waiter_cancel(Waiter *w);
 
 /* Something became free, or ready: serves who waits, in order. */

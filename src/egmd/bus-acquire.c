@@ -8,9 +8,9 @@
 
 struct PendingAcquire {
         Bus *bus;
-        Peer *peer; /* outlives the call: see bus_acquire_forget() */
-        sd_bus_message *message;
-        Waiter *waiter; /* NULL while it is being decided */
+        Peer *peer;           /* outlives the call: see bus_acquire_forget() */
+        sd_bus_message *call; /* who is to be answered, no more */
+        Waiter *waiter;       /* NULL while it is being decided */
         TAILQ_ENTRY(PendingAcquire) link;
 };
 
@@ -19,7 +19,7 @@ static PendingAcquire *pending_free(PendingAcquire *p) {
                 return NULL;
         TAILQ_REMOVE(&p->bus->pending, p, link);
         bus_end_call(p->peer);
-        sd_bus_message_unref(p->message);
+        sd_bus_message_unref(p->call);
         return mfree(p);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(PendingAcquire *, pending_free)
@@ -61,7 +61,7 @@ static int on_caller(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         int there, r;
 
         /* Not knowing is no reason to end it. */
-        r = -sd_bus_message_get_errno(m);
+        r = bus_says(m) ? -sd_bus_message_get_errno(m) : -EPERM;
         if (r >= 0)
                 r = sd_bus_message_read_basic(m, 'b', &there);
         if (r < 0) {
@@ -126,18 +126,43 @@ static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd
         if (error < 0) {
                 _cleanup_(sd_bus_error_free) sd_bus_error be = SD_BUS_ERROR_NULL;
 
+                if (e->kind == EGM_ERROR_LIMITS_EXCEEDED)
+                        (void) bus_fds_are_scarce(p->bus);
                 (void) bus_refuse(&be, error, e);
-                r = sd_bus_reply_method_error(p->message, &be);
+                r = sd_bus_reply_method_error(p->call, &be);
                 if (r < 0)
                         (void) log_debug_errno(r, "Failed to answer a request: %m");
                 return;
         }
-        r = send_lease(p->bus, p->message, l, lifetime_fd);
+        r = send_lease(p->bus, p->call, l, lifetime_fd);
         if (r < 0) {
                 (void) log_warning_errno(r, "Failed to hand lease %" PRIu64 " over: %m", l->id);
                 (void) manager_release(p->bus->manager, l, "it could not be handed over");
-                (void) sd_bus_reply_method_errno(p->message, r, NULL);
+                (void) sd_bus_reply_method_errno(p->call, r, NULL);
         }
+}
+
+/* A request may wait for long. What came with it, wanted or not (16 descriptors, say), must not be kept for that. */
+static int copy_call(sd_bus_message *call, sd_bus_message **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        uint64_t cookie;
+        int r;
+
+        r = sd_bus_message_get_cookie(call, &cookie);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_call(sd_bus_message_get_bus(call), &m, NULL, EGM_PATH,
+                                           EGM_MANAGER_INTERFACE, "AcquireLease");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_set_sender(m, sd_bus_message_get_sender(call));
+        if (r < 0)
+                return r;
+        r = sd_bus_message_seal(m, cookie, 0);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
 }
 
 /* Only root acts for others. */
@@ -194,6 +219,11 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         Peer *peer;
         int r;
 
+        /* A lease that nobody would be told of. */
+        if (!sd_bus_message_get_expect_reply(m)) {
+                b->manager->counters.refused++;
+                return 1;
+        }
         r = bus_peer_get(b, m, &peer, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
@@ -236,7 +266,14 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 acquire_request_done(&q);
                 return -ENOMEM;
         }
-        *p = (PendingAcquire){.bus = b, .peer = peer, .message = sd_bus_message_ref(m)};
+        *p = (PendingAcquire){.bus = b, .peer = peer};
+        r = copy_call(m, &p->call);
+        if (r < 0) {
+                free(p);
+                bus_end_call(peer);
+                acquire_request_done(&q);
+                return r;
+        }
         TAILQ_INSERT_TAIL(&b->pending, p, link);
         /* p is gone when this returns, unless there is a waiter. */
         manager_acquire(b->manager, &q, acquire_done, p, &waiter);
@@ -247,16 +284,19 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
 
 void bus_acquire_forget(Bus *b, const char *sender) {
         PendingAcquire *p, *next;
+        bool any = false;
 
         for (p = TAILQ_FIRST(&b->pending); p; p = next) {
                 Waiter *w = p->waiter;
 
                 next = TAILQ_NEXT(p, link);
-                if (!w || (sender && !streq_ptr(sd_bus_message_get_sender(p->message), sender)))
+                if (!w || (sender && !streq_ptr(sd_bus_message_get_sender(p->call), sender)))
                         continue;
                 pending_free(p);
                 waiter_cancel(w);
-                /* Serving the others may have answered any of them. */
-                next = TAILQ_FIRST(&b->pending);
+                any = true;
         }
+        /* Once: those who go may have waited by the hundred, ahead of hundreds. */
+        if (any)
+                manager_serve_waiters(b->manager);
 }

@@ -26,6 +26,11 @@ struct Bus {
         TAILQ_HEAD(, PolkitQuery) queries; /* calls that polkit is asked about, and what it said */
         unsigned n_queries;
         uint64_t last_query;
+        sd_event_source *pause_source; /* stops reading calls */
+        sd_event_source *queue_source; /* until the bus has taken what we said */
+        sd_event_source *stuck_source; /* which it never will */
+        sd_bus_message **held_back;    /* calls that were read nonetheless */
+        size_t n_held_back;
         gid_t group; /* whose members may acquire; (gid_t) -1: no such group */
 };
 
@@ -61,8 +66,19 @@ bool bus_peer_may_acquire(const Bus *b, const Peer *p);
 bool bus_peer_owns(const Peer *p, const Lease *l);
 /* May it have that process map what is enforced? One has room for so many leases, and nobody shall fill another's. */
 int bus_peer_check_process(const Peer *p, bool enforced, int pidfd, EgmError *reterr);
+/* Whether the bus itself said that, or we on its behalf; and not somebody who answers what we asked the bus. */
+bool bus_says(sd_bus_message *m);
 int bus_peers_watch(Bus *b); /* hears of peers that go */
 void bus_peers_free(Bus *b);
+
+/* ---- bus-bounds.c: what callers can make us keep ---- */
+
+int bus_bounds_watch(Bus *b);
+void bus_bounds_free(Bus *b);
+/* To wait until the bus has taken everything could be for ever. */
+bool bus_is_stuck(const Bus *b);
+/* As fds_are_scarce(). If that is nobody's fault who could still do something about it, we leave. */
+bool bus_fds_are_scarce(Bus *b);
 
 /* ---- bus-polkit.c: what polkit allows beyond that ---- */
 

@@ -46,14 +46,23 @@ Peer *bus_peer_find(Bus *b, const char *name) {
         Peer *p;
 
         TAILQ_FOREACH (p, &b->peers, link)
-                if (streq(p->name, name))
+                if (streq(p->name, name)) {
+                        /* Who calls once calls again, and a getter asks for each property. */
+                        TAILQ_REMOVE(&b->peers, p, link);
+                        TAILQ_INSERT_HEAD(&b->peers, p, link);
                         return p;
+                }
         return NULL;
 }
 
 static void forget_peer(Peer *p) {
         TAILQ_REMOVE(&p->bus->peers, p, link);
         peer_free(p);
+}
+
+bool bus_says(sd_bus_message *m) {
+        return streq_ptr(sd_bus_message_get_sender(m), "org.freedesktop.DBus") ||
+               streq_ptr(sd_bus_message_get_sender(m), "org.freedesktop.DBus.Local");
 }
 
 static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
@@ -143,7 +152,7 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *reter
         const sd_bus_error *e = sd_bus_message_get_error(m);
         int r;
 
-        r = e ? -sd_bus_error_get_errno(e) : read_credentials(p, m);
+        r = e ? -sd_bus_error_get_errno(e) : bus_says(m) ? read_credentials(p, m) : -EPERM;
         if (r >= 0 && p->pid > 0)
                 (void) pid_get_unit(p->pid, &p->unit, &p->slice);
         if (r >= 0)
@@ -211,6 +220,9 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
                 return sd_bus_error_setf(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
                                          "%zu calls wait already; the limit is %u", p->n_waiting,
                                          PEER_WAITING_MAX);
+        if (bus_fds_are_scarce(b))
+                return sd_bus_error_set(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                        "egmd has too few descriptors left to keep a call");
         t = realloc(p->waiting, (p->n_waiting + 1) * sizeof(*t));
         if (!t)
                 return -ENOMEM;

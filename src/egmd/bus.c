@@ -21,6 +21,9 @@ int bus_refuse(sd_bus_error *reterr, int r, const EgmError *e) {
         if (r == -ENXIO || r == -EBADMSG)
                 return sd_bus_error_set(reterr, SD_BUS_ERROR_INVALID_ARGS,
                                         "The arguments are not of the documented form");
+        if (r == -EMFILE || r == -ENFILE)
+                return sd_bus_error_set(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                        "egmd has no descriptors left");
         return sd_bus_error_set_errno(reterr, r);
 }
 
@@ -290,6 +293,9 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         r = sd_event_source_set_enabled(b->flush_source, SD_EVENT_OFF);
         if (r < 0)
                 return r;
+        r = bus_bounds_watch(b);
+        if (r < 0)
+                return r;
         r = bus_peers_watch(b);
         if (r < 0)
                 return r;
@@ -305,6 +311,17 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         return 0;
 }
 
+/* A bus that had stopped listening to an egmd may not have noticed its end: who is sent something and is not there loses
+ * the name. One that is there answers. */
+static bool owner_answers(Bus *b) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+
+        if (sd_bus_message_new_method_call(b->bus, &m, EGM_BUS_NAME, EGM_PATH,
+                                           "org.freedesktop.DBus.Peer", "Ping") < 0)
+                return true;
+        return sd_bus_call(b->bus, m, 5 * USEC_PER_SEC, NULL, NULL) >= 0;
+}
+
 int bus_start(Bus *b) {
         const struct group *g;
         int r;
@@ -312,6 +329,8 @@ int bus_start(Bus *b) {
         assert(b);
 
         r = sd_bus_request_name(b->bus, EGM_BUS_NAME, 0);
+        if (r == -EEXIST && !owner_answers(b))
+                r = sd_bus_request_name(b->bus, EGM_BUS_NAME, 0);
         if (r == -EEXIST || r == -EALREADY)
                 return log_error_errno(r, "The name " EGM_BUS_NAME
                                           " is taken: is another egmd running on this bus?");
@@ -325,7 +344,7 @@ int bus_start(Bus *b) {
 }
 
 void bus_stop(Bus *b) {
-        if (!b)
+        if (!b || bus_is_stuck(b))
                 return;
         flush(b);
         (void) sd_bus_release_name(b->bus, EGM_BUS_NAME);
@@ -341,6 +360,7 @@ Bus *bus_free(Bus *b) {
         bus_acquire_forget(b, NULL);
         bus_peers_free(b);
         b->flush_source = sd_event_source_disable_unref(b->flush_source);
+        bus_bounds_free(b);
         /* Not flushed: that waits for ever where the connection never came to be, and bus_stop() has done it otherwise. */
         b->bus = sd_bus_close_unref(b->bus);
         return mfree(b);

@@ -353,6 +353,9 @@ void manager_check_lease(Manager *m, Lease *l) {
 }
 
 static int refuse_process(int r, EgmError *reterr) {
+        if (r == -EDEADLK)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "egmd itself would keep it for good");
         if (r == -ESRCH)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
         if (r == -EBADF || r == -EREMOTE)
@@ -400,8 +403,20 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         r = check_kept(l, reterr);
         if (r < 0)
                 return r;
+        if (fds_are_scarce())
+                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
+                                     "egmd has too few descriptors left to watch another process");
         r = lifeline_bind(l->lifeline, pidfd, &pid);
-        if (r == -ESRCH || r == -EBADF || r == -EREMOTE)
+        if (r > 0) {
+                /* A zombie has its number still. */
+                int k = pid == getpid() ? -EDEADLK : pidfd_is_dead(pidfd) == 0 ? 0 : -ESRCH;
+
+                if (k < 0) {
+                        lifeline_unbind(l->lifeline, pid);
+                        r = k;
+                }
+        }
+        if (r == -EDEADLK || r == -ESRCH || r == -EBADF || r == -EREMOTE)
                 return refuse_process(r, reterr);
         if (r == -E2BIG)
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,

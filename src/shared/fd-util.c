@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include "fd-util.h"
+
+#define FDS_RESERVED_MAX 1024U
 
 int safe_close(int fd) {
         if (fd >= 0) {
@@ -31,6 +34,20 @@ int fd_copy(int fd) {
         int r = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 
         return r < 0 ? -errno : r;
+}
+
+bool fds_are_scarce(void) {
+        struct rlimit rl;
+        int fd;
+
+        if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+                return false;
+        /* The lowest that is free. */
+        fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+        if (fd < 0)
+                return errno == EMFILE || errno == ENFILE;
+        (void) close(fd);
+        return (rlim_t) fd >= rl.rlim_cur - MIN(rl.rlim_cur / 4, (rlim_t) FDS_RESERVED_MAX);
 }
 
 int read_full_file_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size) {

@@ -24,6 +24,10 @@ int memstream_close(FILE *f, char **text);
 /* A close-on-exec copy with a number of at least 3. */
 int fd_copy(int fd);
 
+/* Whether so few numbers are left that none may be given to what stays: what comes and goes (a message's descriptors, a file
+ * that is read) must always find some, or the bus's connection ends. */
+bool fds_are_scarce(void);
+
 /* Reads a whole (small) file; -E2BIG when it is longer than max bytes. The result is NUL-terminated;
  * ret_size may be NULL. */
 int read_full_file_at(int dir_fd, const char *path, size_t max, char **ret, size_t *ret_size);

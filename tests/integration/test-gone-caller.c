@@ -38,7 +38,7 @@ static sd_bus_message *acquire_call(sd_bus *b, uint64_t size, const char *lifeti
 static void send_acquire(sd_bus *b, const char *lifetime) {
         sd_bus_message *m = acquire_call(b, SIZE, lifetime);
 
-        assert_true(sd_bus_send(b, m, NULL) >= 0);
+        assert_true(sd_bus_send(b, m, &(uint64_t){0}) >= 0);
         sd_bus_message_unref(m);
 }
 

@@ -513,7 +513,7 @@ static void test_caller_goes(void **state) {
         sd_bus_message *m = acquire(gone, SIZE, "persistent");
         Call c;
 
-        assert_true(sd_bus_send(gone, m, NULL) >= 0);
+        assert_true(sd_bus_send(gone, m, &(uint64_t){0}) >= 0);
         sd_bus_message_unref(m);
         assert_true(sd_bus_flush(gone) >= 0);
         (void) wait_question(1);

@@ -275,7 +275,7 @@ static void test_life(void **state) {
                 must_see(readers[i], g.path, pid_text, "bound");
 
         m = acquire(waiter, size, WAITER_LABEL, 3600 * USEC_PER_SEC);
-        assert_true(sd_bus_send(waiter, m, NULL) >= 0);
+        assert_true(sd_bus_send(waiter, m, &(uint64_t){0}) >= 0);
         assert_true(sd_bus_flush(waiter) >= 0);
         sd_bus_message_unref(m);
         bed_wait(bus, somebody_waits, NULL, "a request to wait");

@@ -452,7 +452,7 @@ void walk_op_vanish(Walk *w) {
         walk_check(w, sd_bus_get_unique_name(bus, &ignored) >= 0);
         m = walk_new_request(w, bus, &asked, 1, persistent ? "orphan" : "vanished", persistent,
                              -EBADF, 0);
-        walk_check(w, sd_bus_send(bus, m, NULL) >= 0);
+        walk_check(w, sd_bus_send(bus, m, &(uint64_t){0}) >= 0);
         walk_check(w, sd_bus_flush(bus) >= 0);
         sd_bus_message_unref(m);
         sd_bus_close_unref(bus);
