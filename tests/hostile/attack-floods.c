@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <unistd.h>
+
+#include "attacks.h"
+#include "scene.h"
+
+/* What is long to answer, asked often; and what is asked by those who never read the answer. */
+
+#define N_LEASES 1000U
+#define N_CLIENTS 8U
+#define N_CALLS 120U
+
+static Granted leases[N_LEASES];
+
+void attack_fill(void) {
+        for (unsigned i = 0; i < N_LEASES; i++)
+                leases[i] = scene_acquire(scene_bus(), SCENE_GRANULE, "descriptor");
+}
+
+void attack_drop(void) {
+        for (unsigned i = 0; i < N_LEASES; i++) {
+                bed_close(&leases[i].memory);
+                bed_close(&leases[i].lifetime);
+        }
+}
+
+static sd_bus_message *managed_objects(sd_bus *b) {
+        return bed_call_new(b, EGM_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
+}
+
+static sd_bus_message *one_of_many(sd_bus *b, unsigned i) {
+        sd_bus_message *m;
+
+        switch (i % 8) {
+        case 0:
+                return bed_call_new(b, EGM_PATH, "org.freedesktop.DBus.Introspectable",
+                                    "Introspect");
+        case 1:
+                return bed_call_new(b, EGM_LEASE_PATH, "org.freedesktop.DBus.Introspectable",
+                                    "Introspect");
+        case 2:
+                return bed_call_new(b, EGM_PATH, EGM_MANAGER_INTERFACE, "Nothing");
+        case 3:
+                m = bed_call_new(b, EGM_PATH, "org.freedesktop.DBus.Properties", "Get");
+                assert_true(sd_bus_message_append(m, "ss", EGM_MANAGER_INTERFACE, "Sockets") >= 0);
+                return m;
+        case 4:
+                m = bed_call_new(b, leases[i % N_LEASES].path, "org.freedesktop.DBus.Properties",
+                                 "GetAll");
+                assert_true(sd_bus_message_append(m, "s", EGM_LEASE_INTERFACE) >= 0);
+                return m;
+        case 5:
+                m = bed_call_new(b, EGM_REGION_PATH "/" SCENE_VICTIM,
+                                 "org.freedesktop.DBus.Properties", "Get");
+                assert_true(sd_bus_message_append(m, "ss", EGM_REGION_INTERFACE, "Extents") >= 0);
+                return m;
+        case 6:
+                m = bed_call_new(b, EGM_PATH, "org.freedesktop.DBus.Properties", "Set");
+                assert_true(sd_bus_message_append(m, "ssv", EGM_MANAGER_INTERFACE, "LeaseCount",
+                                                  "u", 0) >= 0);
+                return m;
+        default:
+                return managed_objects(b);
+        }
+}
+
+void attack_floods(void) {
+        sd_bus *clients[N_CLIENTS];
+        unsigned pending[N_CLIENTS] = {};
+
+        for (size_t i = 0; i < N_CLIENTS; i++)
+                clients[i] = scene_client();
+        for (unsigned round = 0; round < 1; round++) {
+                for (unsigned k = 0; k < N_CALLS; k++)
+                        for (size_t i = 0; i < N_CLIENTS; i++)
+                                scene_send(clients[i], one_of_many(clients[i], k + (unsigned) i),
+                                           pending + i);
+                for (size_t i = 0; i < N_CLIENTS; i++)
+                        scene_collect(clients[i], pending + i);
+        }
+        for (size_t i = 0; i < N_CLIENTS; i++)
+                sd_bus_flush_close_unref(clients[i]);
+}
+
+static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        return 0;
+}
+
+/* As many rules as the bus lets a client have, all of which match what egmd tells; and those who have them do not listen. */
+void attack_matches(void) {
+        sd_bus *clients[4];
+
+        for (size_t i = 0; i < ELEMENTSOF(clients); i++) {
+                clients[i] = scene_client();
+                for (unsigned k = 0; k < 500; k++) {
+                        char rule[128];
+
+                        (void) snprintf(rule, sizeof(rule),
+                                        "type='signal',sender='" EGM_BUS_NAME "',arg%u='x%u'",
+                                        k % 64, k);
+                        assert_true(sd_bus_add_match_async(
+                                                    clients[i], NULL,
+                                                    k == 0 ? "type='signal',sender='" EGM_BUS_NAME
+                                                             "'"
+                                                           : rule,
+                                                    on_signal, NULL, NULL) >= 0);
+                }
+                assert_true(sd_bus_flush(clients[i]) >= 0);
+        }
+        for (unsigned i = 0; i < 100; i++) {
+                Granted g = scene_acquire(scene_bus(), SCENE_GRANULE, "descriptor");
+
+                bed_close(&g.memory);
+                bed_close(&g.lifetime);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(clients); i++) {
+                sd_bus_close(clients[i]);
+                sd_bus_unref(clients[i]);
+        }
+}
+
+static sd_bus *never_reads(unsigned n_calls) {
+        sd_bus *b = scene_client();
+
+        for (unsigned k = 0; k < n_calls; k++) {
+                sd_bus_message *m = managed_objects(b);
+                uint64_t cookie;
+
+                /* Who does not ask for the cookie wants no answer. */
+                assert_true(sd_bus_send(b, m, &cookie) >= 0);
+                sd_bus_message_unref(m);
+        }
+        assert_true(sd_bus_flush(b) >= 0);
+        return b;
+}
+
+static void leave(sd_bus *b) {
+        sd_bus_close(b);
+        sd_bus_unref(b);
+}
+
+/* Each of these answers has more than half a megabyte. All together are less than the bus keeps of one sender's. */
+void attack_never_reads(void) {
+        sd_bus *clients[] = {never_reads(N_CALLS / 2), never_reads(N_CALLS / 2)};
+
+        for (unsigned i = 0; i < 50; i++) {
+                Granted g = scene_acquire(scene_bus(), SCENE_GRANULE, "descriptor");
+
+                bed_close(&g.memory);
+                bed_close(&g.lifetime);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(clients); i++)
+                leave(clients[i]);
+}
+
+/* More than that: egmd must find out that nothing it says is taken any more, and leave; and the next one must be able to work
+ * while those who do not read are still there. */
+void attack_block_the_bus(void) {
+        sd_bus *clients[5], *flooder;
+
+        attack_fill();
+        for (size_t i = 0; i < ELEMENTSOF(clients); i++)
+                clients[i] = never_reads(N_CALLS);
+        flooder = never_reads(N_CALLS);
+        scene_await_end();
+        scene_revive();
+        for (unsigned i = 0; i < N_LEASES; i += 99) {
+                char *state;
+
+                assert_true(bed_get_string(scene_bus(), leases[i].path, EGM_LEASE_INTERFACE,
+                                           "State", &state) >= 0);
+                assert_string_equal(state, "active");
+                free(state);
+        }
+        attack_drop();
+        scene_attack("floods.blocked", attack_no_reply);
+        for (size_t i = 0; i < ELEMENTSOF(clients); i++)
+                leave(clients[i]);
+        leave(flooder);
+}
