@@ -146,7 +146,7 @@ static bool is_about_to_restart(const Registers *regs, const uint64_t args[stati
         return false;
 }
 
-static void set_offset(Registers *regs, uint64_t offset) {
+static void set_registers(Registers *regs, uint64_t fd, uint64_t offset) {
 }
 #endif
 
