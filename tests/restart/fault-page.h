@@ -34,5 +34,5 @@ typedef struct FaultPage {
 
         atomic_uint_fast32_t hit; /* how often it struck */
         char call[32];            /* where */
-        uint32_t in_parser;       /* in a json-c that may crash of it */
+        uint32_t in_frail;        /* in a library that may crash of it */
 } FaultPage;

@@ -42,8 +42,8 @@ static FaultPage *page;
 /* json-c copies names without a look at whether that worked, before 0.17. */
 #define JSON_C_CHECKS ((0 << 16) | (17 << 8))
 static bool parser_is_frail;
-/* Inside of it. */
-static _Thread_local bool in_parser;
+/* Inside of what does not bear it. */
+static _Thread_local bool in_frail;
 
 /* The next definition of the same name: libc's, or a sanitizer's. */
 #define REAL(name) \
@@ -98,7 +98,7 @@ static bool strike(unsigned classes, const char *name, bool *ret_die) {
                         continue;
                 (void) atomic_fetch_add(&page->hit, 1);
                 strncpy(page->call, name, sizeof(page->call) - 1);
-                page->in_parser = in_parser;
+                page->in_frail = in_frail;
                 if (page->error != 0) {
                         errno = page->error;
                         return true;
@@ -403,10 +403,22 @@ void *json_tokener_parse_ex(void *tokener, const char *text, int size);
 void *json_tokener_parse_ex(void *tokener, const char *text, int size) {
         void *p;
 
-        in_parser = parser_is_frail;
+        in_frail = parser_is_frail;
         p = REAL(json_tokener_parse_ex)(tokener, text, size);
-        in_parser = false;
+        in_frail = false;
         return p;
+}
+
+/* libnuma does not look whether it got its table of masks; that is when the daemon begins, and has touched nothing. */
+int numa_node_to_cpus(int node, void *mask);
+
+int numa_node_to_cpus(int node, void *mask) {
+        int r;
+
+        in_frail = true;
+        r = REAL(numa_node_to_cpus)(node, mask);
+        in_frail = false;
+        return r;
 }
 
 #ifndef FAULT_NO_MALLOC

@@ -81,7 +81,7 @@ static void check_end(World *w, int status, bool excused) {
                 world_expect(w,
                              (WTERMSIG(status) == SIGKILL && w->plan.kind &&
                               !w->plan.kind->error) ||
-                                             w->page->in_parser,
+                                             w->page->in_frail,
                              "the daemon died of %s", strsignal(WTERMSIG(status)));
         else
                 world_expect(w, WEXITSTATUS(status) == EXIT_SUCCESS || excused,
