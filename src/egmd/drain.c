@@ -353,6 +353,9 @@ static void scan_settled(Drain *d) {
         bool held = scan->held;
 
         d->settle = sd_event_source_disable_unref(d->settle);
+        /* What is all retired is not scrubbed, so nothing else would tell those who wait for it. */
+        if (!scan->pids)
+                manager_serve_waiters(d->manager);
         if (d->again) {
                 int r = drain_scan_start(d, false);
 

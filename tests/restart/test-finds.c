@@ -3,6 +3,7 @@
 #include <egm.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -290,6 +291,55 @@ static void test_no_list(void **state) {
         bed_done(&b);
 }
 
+/* ---- A page went bad under somebody whose record is lost ---- */
+
+static int acquire_whole_with_retired(Bed *b, uint64_t wait_usec, egm_lease **ret) {
+        egm_request *q;
+        int r;
+
+        assert_int_equal(egm_request_new(&q), 0);
+        assert_int_equal(egm_request_add_whole_slice(q), 0);
+        assert_int_equal(egm_request_set_slice_include_retired(q, 0, 1), 0);
+        assert_int_equal(egm_request_set_wait(q, wait_usec), 0);
+        r = egm_acquire(b->connection, q, ret);
+        egm_request_unref(q);
+        return r;
+}
+
+/* Between leases it is all that nobody claims, and can be lent like them to who takes such pages. */
+static void test_retired_unclaimed(void **state) {
+        egm_lease *rest = NULL, *all = NULL;
+        uint64_t offset, size;
+        egm_request *q;
+        void *map;
+        int fd;
+        Bed b;
+
+        bed_init(&b);
+        assert_int_equal(egm_request_new(&q), 0);
+        assert_int_equal(egm_request_add_slice(q, 4 * MIB - 64 * KIB), 0);
+        assert_int_equal(egm_request_set_slice_align(q, 0, 64 * KIB), 0);
+        assert_int_equal(egm_request_set_wait(q, DEADLINE_USEC), 0);
+        assert_int_equal(egm_acquire(b.connection, q, &rest), 0);
+        egm_request_unref(q);
+        assert_int_equal(egm_lease_get_slice(b.lease, 0, NULL, &fd, &offset, &size), 0);
+        assert_int_equal(offset, 0);
+        map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_true(map != MAP_FAILED);
+        kill_daemon(&b);
+        assert_int_equal(lease_record_remove(keeper_runtime_dir(b.keeper), 1), 0);
+        put(b.regions, "{\"regions\": [{\"name\": \"egm4\", \"size\": \"4M\","
+                       "\"retired\": [{\"offset\": 0, \"size\": 65536}]}]}");
+        start_daemon(&b);
+        b.lease = egm_lease_unref(b.lease);
+        egm_lease_unref(rest);
+        assert_true(acquire_whole_with_retired(&b, 2 * USEC_PER_SEC, &all) < 0);
+        assert_int_equal(munmap(map, size), 0);
+        assert_int_equal(acquire_whole_with_retired(&b, DEADLINE_USEC, &all), 0);
+        egm_lease_unref(all);
+        bed_done(&b);
+}
+
 /* ---- Switched off for maintenance, whatever becomes of the device ---- */
 
 #define EGM4 "{\"name\": \"egm4\", \"size\": \"4M\"}"
@@ -393,6 +443,7 @@ int main(int argc, char *argv[]) {
                         cmocka_unit_test(test_no_fifo),
                         cmocka_unit_test(test_many_slices),
                         cmocka_unit_test(test_no_list),
+                        cmocka_unit_test(test_retired_unclaimed),
                         cmocka_unit_test(test_closed_while_gone),
                         cmocka_unit_test(test_closed_is_the_name),
                         cmocka_unit_test(test_closed_by_record),
