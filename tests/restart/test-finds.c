@@ -255,14 +255,14 @@ static void test_many_slices(void **state) {
 
 /* ---- The list of retired pages cannot be read ---- */
 
-static int acquire_all(Bed *b, egm_lease **ret) {
+static int acquire_all(Bed *b, uint64_t wait_usec, egm_lease **ret) {
         egm_request *q;
         int r;
 
         assert_int_equal(egm_request_new(&q), 0);
         assert_int_equal(egm_request_add_slice(q, 4 * MIB), 0);
         /* The bytes have to come back first. */
-        assert_int_equal(egm_request_set_wait(q, 2 * USEC_PER_SEC), 0);
+        assert_int_equal(egm_request_set_wait(q, wait_usec), 0);
         r = egm_acquire(b->connection, q, ret);
         egm_request_unref(q);
         return r;
@@ -281,12 +281,12 @@ static void test_no_list(void **state) {
         assert_true(is_active(&b));
         b.lease = egm_lease_unref(b.lease);
         wait_gone(&b);
-        assert_true(acquire_all(&b, &l) < 0);
+        assert_true(acquire_all(&b, 2 * USEC_PER_SEC, &l) < 0);
         assert_null(l);
         kill_daemon(&b);
         put(b.regions, "{\"regions\": [{\"name\": \"egm4\", \"size\": \"4M\"}]}");
         start_daemon(&b);
-        assert_int_equal(acquire_all(&b, &l), 0);
+        assert_int_equal(acquire_all(&b, DEADLINE_USEC, &l), 0);
         egm_lease_unref(l);
         bed_done(&b);
 }
@@ -390,7 +390,7 @@ static void test_closed_while_gone(void **state) {
         put(b.regions, REGIONS(EGM4_AGAIN));
         wait_region(&b, "ready");
         assert_schedulable(&b, false);
-        assert_true(acquire_all(&b, &l) < 0);
+        assert_true(acquire_all(&b, 2 * USEC_PER_SEC, &l) < 0);
         kill_daemon(&b);
         start_daemon(&b);
         assert_schedulable(&b, false);
@@ -398,7 +398,7 @@ static void test_closed_while_gone(void **state) {
         kill_daemon(&b);
         start_daemon(&b);
         assert_schedulable(&b, true);
-        assert_int_equal(acquire_all(&b, &l), 0);
+        assert_int_equal(acquire_all(&b, DEADLINE_USEC, &l), 0);
         egm_lease_unref(l);
         bed_done(&b);
 }
