@@ -13,6 +13,7 @@
 typedef struct Peer Peer;
 typedef struct PendingAcquire PendingAcquire;
 typedef struct PolkitQuery PolkitQuery;
+typedef struct ObjectsCall ObjectsCall;
 
 struct Bus {
         Manager *manager;
@@ -31,6 +32,11 @@ struct Bus {
         sd_event_source *stuck_source; /* which it never will */
         sd_bus_message **held_back;    /* calls that were read nonetheless */
         size_t n_held_back;
+        /* Calls that ask for all objects; the first is being answered. */
+        TAILQ_HEAD(, ObjectsCall) objects;
+        sd_event_source *objects_source;
+        sd_bus_message **held; /* signals that are sent behind that answer */
+        size_t n_held, room_held;
         gid_t group; /* whose members may acquire; (gid_t) -1: no such group */
 };
 
@@ -125,6 +131,29 @@ int bus_append_slices(sd_bus_message *m, const Lease *l);
 
 int bus_method_get_quotas(sd_bus_message *m, void *userdata, sd_bus_error *reterr);
 
+/* ---- bus-objects.c: what there is, and what comes and goes ---- */
+
+/* Its properties all have getters. */
+typedef struct BusObject {
+        const char *path;
+        const char *interface;
+        const sd_bus_vtable *vtable;
+        void *userdata;
+} BusObject;
+
+int bus_objects_add(
+                Bus *b); /* before bus_privacy_add(): what is added last looks at a call first */
+void bus_objects_free(Bus *b);
+/* The caller has gone. */
+void bus_objects_forget(Bus *b, const char *sender);
+int bus_object_added(Bus *b, const BusObject *o);
+int bus_object_removed(Bus *b, const BusObject *o);
+/* names end with NULL; those that are announced without a value are named only. */
+int bus_object_changed(Bus *b, const BusObject *o, const char *const *names);
+/* Now, or behind an answer that may hold what it is about. */
+int bus_signal_send(Bus *b, sd_bus_message *m);
+bool bus_signals_are_held(const Bus *b);
+
 /* ---- one per object ---- */
 
 extern const sd_bus_vtable bus_manager_vtable[];
@@ -132,6 +161,9 @@ extern const sd_bus_vtable bus_region_vtable[];
 extern const sd_bus_vtable bus_lease_vtable[];
 int bus_lease_path(const Lease *l, char **ret);
 int bus_region_path(const Region *r, char **ret);
+/* *ret borrows *ret_path, which is the caller's to free. */
+int bus_lease_object(Lease *l, char **ret_path, BusObject *ret);
+int bus_region_object(Region *r, char **ret_path, BusObject *ret);
 int bus_region_find(sd_bus *bus, const char *path, const char *interface, void *userdata,
                     void **ret, sd_bus_error *reterr);
 int bus_lease_find(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,

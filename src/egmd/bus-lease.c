@@ -338,3 +338,16 @@ const sd_bus_vtable bus_lease_vtable[] = {
                                 SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
                 SD_BUS_VTABLE_END,
 };
+
+int bus_lease_object(Lease *l, char **ret_path, BusObject *ret) {
+        int r;
+
+        r = bus_lease_path(l, ret_path);
+        if (r < 0)
+                return r;
+        *ret = (BusObject){.path = *ret_path,
+                           .interface = EGM_LEASE_INTERFACE,
+                           .vtable = bus_lease_vtable,
+                           .userdata = l};
+        return 0;
+}

@@ -76,6 +76,7 @@ static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         if (!p)
                 return 0;
         bus_polkit_forget(b, name);
+        bus_objects_forget(b, name);
         bus_acquire_forget(b, name);
         forget_peer(p);
         return 0;

@@ -252,3 +252,16 @@ const sd_bus_vtable bus_region_vtable[] = {
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_VTABLE_END,
 };
+
+int bus_region_object(Region *r, char **ret_path, BusObject *ret) {
+        int k;
+
+        k = bus_region_path(r, ret_path);
+        if (k < 0)
+                return k;
+        *ret = (BusObject){.path = *ret_path,
+                           .interface = EGM_REGION_INTERFACE,
+                           .vtable = bus_region_vtable,
+                           .userdata = r};
+        return 0;
+}

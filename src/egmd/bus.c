@@ -34,6 +34,8 @@ static uint64_t now_usec(void) {
         return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
 }
 
+#define STRV(...) ((const char *const[]){__VA_ARGS__, NULL})
+
 static void flush(Bus *b) {
         Manager *m = b->manager;
 
@@ -41,18 +43,19 @@ static void flush(Bus *b) {
         for (size_t i = 0; i < m->n_regions; i++) {
                 Region *region = m->regions[i];
                 _cleanup_free_ char *path = NULL;
+                BusObject o;
 
                 if (!region->changed)
                         continue;
                 region->changed = false;
-                if (bus_region_path(region, &path) < 0)
-                        continue;
-                (void) sd_bus_emit_properties_changed(
-                                b->bus, path, EGM_REGION_INTERFACE, "Size", "Free", "LargestFree",
-                                "Leased", "Draining", "Dirty", "Scrubbing", "Retired", "Scrubbed",
-                                "RetiredRanges", "Node", "Socket", "Gpus", "GpuDrivers", "State",
-                                "Reason", "Partitioning", "Isolation", "IsolationReason",
-                                "Schedulable", NULL);
+                if (bus_region_object(region, &path, &o) >= 0)
+                        (void) bus_object_changed(b, &o,
+                                                  STRV("Size", "Free", "LargestFree", "Leased",
+                                                       "Draining", "Dirty", "Scrubbing", "Retired",
+                                                       "Scrubbed", "RetiredRanges", "Node",
+                                                       "Socket", "Gpus", "GpuDrivers", "State",
+                                                       "Reason", "Partitioning", "Isolation",
+                                                       "IsolationReason", "Schedulable"));
         }
         if (b->sockets_changed)
                 (void) sd_bus_emit_properties_changed(b->bus, EGM_PATH, EGM_MANAGER_INTERFACE,
@@ -61,11 +64,6 @@ static void flush(Bus *b) {
                 (void) sd_bus_emit_properties_changed(b->bus, EGM_PATH, EGM_MANAGER_INTERFACE,
                                                       "UnsupportedDevices", NULL);
         b->sockets_changed = b->devices_changed = false;
-}
-
-static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
-        flush(userdata);
-        return 0;
 }
 
 static void flush_later(Bus *b) {
@@ -80,6 +78,18 @@ static void flush_later(Bus *b) {
                 (void) log_error_errno(r, "Failed to set the timer for changes: %m");
 }
 
+static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
+        Bus *b = userdata;
+
+        if (bus_signals_are_held(b)) {
+                /* They would only pile up. */
+                b->last_flush_usec = now_usec();
+                flush_later(b);
+        } else
+                flush(b);
+        return 0;
+}
+
 static void on_region_changed(Region *region, void *userdata) {
         Bus *b = userdata;
 
@@ -91,35 +101,36 @@ static void on_region_changed(Region *region, void *userdata) {
 static void on_region_added(Region *region, void *userdata) {
         _cleanup_free_ char *path = NULL;
         Bus *b = userdata;
+        BusObject o;
 
-        if (bus_region_path(region, &path) >= 0)
-                (void) sd_bus_emit_object_added(b->bus, path);
+        if (bus_region_object(region, &path, &o) >= 0)
+                (void) bus_object_added(b, &o);
         on_region_changed(region, b);
 }
 
 static void on_lease_added(Lease *l, void *userdata) {
         _cleanup_free_ char *path = NULL;
-        Bus *b = userdata;
+        BusObject o;
 
-        if (bus_lease_path(l, &path) >= 0)
-                (void) sd_bus_emit_object_added(b->bus, path);
+        if (bus_lease_object(l, &path, &o) >= 0)
+                (void) bus_object_added(userdata, &o);
 }
 
 static void on_lease_changed(Lease *l, void *userdata) {
         _cleanup_free_ char *path = NULL;
-        Bus *b = userdata;
+        BusObject o;
 
-        if (bus_lease_path(l, &path) >= 0)
-                (void) sd_bus_emit_properties_changed(b->bus, path, EGM_LEASE_INTERFACE, "State",
-                                                      "HolderPid", "Unit", "HeldUpBy", NULL);
+        if (bus_lease_object(l, &path, &o) >= 0)
+                (void) bus_object_changed(userdata, &o,
+                                          STRV("State", "HolderPid", "Unit", "HeldUpBy"));
 }
 
 static void on_lease_removed(Lease *l, void *userdata) {
         _cleanup_free_ char *path = NULL;
-        Bus *b = userdata;
+        BusObject o;
 
-        if (bus_lease_path(l, &path) >= 0)
-                (void) sd_bus_emit_object_removed(b->bus, path);
+        if (bus_lease_object(l, &path, &o) >= 0)
+                (void) bus_object_removed(userdata, &o);
 }
 
 static int send_retired(Bus *b, const char *path, const char *region, const Ranges *pages) {
@@ -140,21 +151,22 @@ static int send_retired(Bus *b, const char *path, const char *region, const Rang
         r = sd_bus_message_close_container(m);
         if (r < 0)
                 return r;
-        return sd_bus_send(b->bus, m, NULL);
+        return bus_signal_send(b, m);
 }
 
 static void on_lease_retired(Lease *l, const char *region, const Ranges *pages, void *userdata) {
         _cleanup_free_ char *path = NULL;
         Bus *b = userdata;
+        BusObject o;
         int r;
 
-        r = bus_lease_path(l, &path);
+        r = bus_lease_object(l, &path, &o);
         if (r >= 0)
                 r = send_retired(b, path, region, pages);
+        if (r >= 0)
+                r = bus_object_changed(b, &o, STRV("RetiredRanges"));
         if (r < 0)
                 (void) log_warning_errno(r, "Failed to tell of retired pages: %m");
-        (void) sd_bus_emit_properties_changed(b->bus, path, EGM_LEASE_INTERFACE, "RetiredRanges",
-                                              NULL);
 }
 
 static void on_devices_changed(Manager *m, void *userdata) {
@@ -202,7 +214,7 @@ static int on_missing(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
 static int add_objects(Bus *b) {
         int r;
 
-        r = sd_bus_add_object_manager(b->bus, NULL, EGM_PATH);
+        r = bus_objects_add(b);
         if (r < 0)
                 return r;
         r = sd_bus_add_object_vtable(b->bus, NULL, EGM_PATH, EGM_MANAGER_INTERFACE,
@@ -275,6 +287,7 @@ int bus_new(Manager *m, const char *address, Bus **ret) {
         TAILQ_INIT(&b->peers);
         TAILQ_INIT(&b->pending);
         TAILQ_INIT(&b->queries);
+        TAILQ_INIT(&b->objects);
         r = connect_bus(b, address);
         if (r < 0)
                 return log_error_errno(r, "Failed to connect to the bus: %m");
@@ -346,6 +359,7 @@ int bus_start(Bus *b) {
 void bus_stop(Bus *b) {
         if (!b || bus_is_stuck(b))
                 return;
+        bus_objects_free(b);
         flush(b);
         (void) sd_bus_release_name(b->bus, EGM_BUS_NAME);
         (void) sd_bus_flush(b->bus);
@@ -358,6 +372,7 @@ Bus *bus_free(Bus *b) {
                 manager_set_observer(b->manager, NULL, NULL);
         bus_polkit_forget(b, NULL);
         bus_acquire_forget(b, NULL);
+        bus_objects_free(b);
         bus_peers_free(b);
         b->flush_source = sd_event_source_disable_unref(b->flush_source);
         bus_bounds_free(b);
