@@ -284,11 +284,25 @@ static bool serve_objects(Bus *b) {
         return TAILQ_EMPTY(&b->objects);
 }
 
-static int on_turn(sd_event_source *s, void *userdata) {
-        Bus *b = userdata;
+static int on_turn(sd_event_source *s, uint64_t usec, void *userdata);
 
-        if (serve_objects(b))
+static void serve_in_turns(Bus *b) {
+        int r;
+
+        if (serve_objects(b)) {
                 b->objects_source = sd_event_source_disable_unref(b->objects_source);
+                return;
+        }
+        r = turn_again(b->manager->event, &b->objects_source, on_turn, b);
+        if (r >= 0)
+                return;
+        (void) log_error_errno(r, "Failed to go on in another turn: %m");
+        while (!serve_objects(b))
+                ;
+}
+
+static int on_turn(sd_event_source *s, uint64_t usec, void *userdata) {
+        serve_in_turns(userdata);
         return 0;
 }
 
@@ -297,7 +311,6 @@ static int on_get_objects(sd_bus_message *m, void *userdata, sd_bus_error *reter
         Bus *b = userdata;
         ObjectsCall *c;
         unsigned n = 0;
-        int r;
 
         if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus.ObjectManager",
                                           "GetManagedObjects") <= 0 ||
@@ -315,16 +328,8 @@ static int on_get_objects(sd_bus_message *m, void *userdata, sd_bus_error *reter
                 return -ENOMEM;
         *c = (ObjectsCall){.call = sd_bus_message_ref(m)};
         TAILQ_INSERT_TAIL(&b->objects, c, link);
-        if (b->objects_source || serve_objects(b))
-                return 1;
-        r = sd_event_add_defer(b->manager->event, &b->objects_source, on_turn, b);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(b->objects_source, SD_EVENT_ON);
-        if (r >= 0)
-                return 1;
-        (void) log_error_errno(r, "Failed to go on in another turn: %m");
-        while (!serve_objects(b))
-                ;
+        if (!b->objects_source)
+                serve_in_turns(b);
         return 1;
 }
 

@@ -368,22 +368,19 @@ static void scan_settled(Drain *d) {
                 recheck_later(d);
 }
 
-static int on_settle(sd_event_source *source, void *userdata) {
+static int on_settle(sd_event_source *source, uint64_t usec, void *userdata) {
         Drain *d = userdata;
-
-        if (settle_full(d, d->scan))
-                scan_settled(d);
-        return 0;
-}
-
-static int settle_later(Drain *d) {
         int r;
 
-        r = sd_event_add_defer(d->manager->event, &d->settle, on_settle, d);
-        if (r < 0)
-                return r;
-        (void) sd_event_source_set_description(d->settle, "drained");
-        return sd_event_source_set_enabled(d->settle, SD_EVENT_ON);
+        if (!settle_full(d, d->scan)) {
+                r = turn_again(d->manager->event, &d->settle, on_settle, d);
+                if (r >= 0)
+                        return 0;
+                (void) log_error_errno(r, "Failed to go on: %m");
+                d->scan->held = true; /* the rest is for the next look */
+        }
+        scan_settled(d);
+        return 0;
 }
 
 static void scan_done(int error, void *userdata) {
@@ -410,7 +407,7 @@ static void scan_done(int error, void *userdata) {
                         d->blockers = mfree(d->blockers);
                         d->n_blockers = 0;
                         if (!settle_full(d, scan)) {
-                                error = settle_later(d);
+                                error = turn_again(d->manager->event, &d->settle, on_settle, d);
                                 if (error >= 0)
                                         return;
                                 (void) log_error_errno(error, "Failed to go on: %m");

@@ -523,17 +523,30 @@ static bool collect_over(Manager *m) {
         return TAILQ_EMPTY(&m->over);
 }
 
-static int on_over(sd_event_source *source, void *userdata) {
-        Manager *m = userdata;
+static int on_over(sd_event_source *source, uint64_t usec, void *userdata);
 
-        if (collect_over(m))
+static void collect_over_in_turns(Manager *m) {
+        int r;
+
+        if (collect_over(m)) {
                 m->over_source = sd_event_source_disable_unref(m->over_source);
+                return;
+        }
+        r = turn_again(m->event, &m->over_source, on_over, m);
+        if (r >= 0)
+                return;
+        (void) log_error_errno(r, "Failed to go on in another turn: %m");
+        while (!collect_over(m))
+                ;
+}
+
+static int on_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        collect_over_in_turns(userdata);
         return 0;
 }
 
 void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t size) {
         Slice *s, *next;
-        int r;
 
         for (s = TAILQ_FIRST(&region->scrubbing); s; s = next) {
                 next = TAILQ_NEXT(s, phase_link);
@@ -550,16 +563,8 @@ void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t s
                 TAILQ_INSERT_TAIL(&m->over, s, phase_link);
                 s->is_over = true;
         }
-        if (m->over_source || collect_over(m))
-                return;
-        r = sd_event_add_defer(m->event, &m->over_source, on_over, m);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(m->over_source, SD_EVENT_ON);
-        if (r >= 0)
-                return;
-        (void) log_error_errno(r, "Failed to go on in another turn: %m");
-        while (!collect_over(m))
-                ;
+        if (!m->over_source)
+                collect_over_in_turns(m);
 }
 
 void manager_region_lost(Manager *m, Region *region) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <systemd/sd-event.h>
 #include <time.h>
 
 #include "macro.h"
@@ -27,4 +28,17 @@ static inline Turn turn_begin(void) {
 /* Asked behind each piece of work: at least one is done in each turn. */
 static inline bool turn_is_over(const Turn *t) {
         return turn_now() >= t->end;
+}
+
+/* The next turn, behind what others have to do by then: a deferred source that goes on and on would always be the oldest, and come
+ * before all of them. handler is called once for each call of this. */
+static inline int turn_again(sd_event *event, sd_event_source **source,
+                             sd_event_time_handler_t handler, void *userdata) {
+        int r;
+
+        if (!*source)
+                return sd_event_add_time_relative(event, source, CLOCK_MONOTONIC, 0, 1, handler,
+                                                  userdata);
+        r = sd_event_source_set_time_relative(*source, 0);
+        return r < 0 ? r : sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
 }
