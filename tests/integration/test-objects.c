@@ -14,13 +14,14 @@
 #define N_LEASES 1600
 #define N_HELD 40 /* released in the middle of it, and held up */
 #define N_GONE 40 /* released in the middle of it */
+#define N_ASKED 12
 #define GRANULE (64 * KIB)
-#define ROUNDS 3
+#define ROUNDS 2
 
 /* A follower's view: the states of leases by number, "" for those that are not there. */
 typedef struct View {
         char states[4 * N_LEASES][12];
-        bool told;               /* it has the answer */
+        unsigned told;           /* answers */
         unsigned before, behind; /* signals */
 } View;
 
@@ -115,7 +116,7 @@ static int on_objects(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
 
         assert_false(sd_bus_message_is_method_error(m, NULL));
         read_objects(m, v);
-        v->told = true;
+        v->told++;
         return 0;
 }
 
@@ -181,9 +182,11 @@ static void one_round(Granted *some, View *followed, View *now) {
                                (off_t) some[i].offset);
                 assert_true(held[i] != MAP_FAILED);
         }
-        followed->told = false;
+        followed->told = 0;
         followed->before = followed->behind = 0;
-        call_objects(bus, followed);
+        /* One would be there before much has happened. Each tells all anew, so the last one must not be wrong. */
+        for (size_t i = 0; i < N_ASKED; i++)
+                call_objects(bus, followed);
         for (size_t i = 0; i < N_HELD + N_GONE; i++)
                 send_release(bus, some[i].path);
         deadline = (uint64_t) time(NULL) + 60;
@@ -194,7 +197,7 @@ static void one_round(Granted *some, View *followed, View *now) {
                 get_objects(now);
                 while (sd_bus_process(bus, NULL) > 0)
                         ;
-        } while (!followed->told || !views_agree(followed, now) ||
+        } while (followed->told < N_ASKED || !views_agree(followed, now) ||
                  *slot_of(now, some[N_HELD].path));
         for (size_t i = 0; i < N_HELD; i++)
                 assert_string_equal(slot_of(followed, some[i].path), "draining");
