@@ -4,6 +4,7 @@
 
 #include "accounts.h"
 #include "confine.h"
+#include "drain.h"
 #include "fd-util.h"
 #include "lease-users.h"
 #include "lifeline.h"
@@ -186,6 +187,20 @@ static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) 
         return r;
 }
 
+/* Handed over, the region has no gate: whoever has it open from before could map what its user writes. */
+static int check_path(Manager *m, const AcquireRequest *q, const Placed *placed, EgmError *reterr) {
+        const Region *r = m->regions[placed[0].region];
+
+        if (!q->delegate || !r->lingered)
+                return 0;
+        drain_look(m->drain);
+        return egm_error_set(
+                        reterr, EGM_ERROR_REGION_NOT_READY,
+                        "%s: somebody who has no lease of it any more may still have it open; it "
+                        "is handed over when nobody has",
+                        r->name);
+}
+
 static int refuse_holder(int r, EgmError *reterr) {
         if (r == -EDEADLK)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
@@ -244,7 +259,9 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
         r = placement_take(q->slices, q->n_slices, regions, n, id, placed, reterr);
         if (r < 0)
                 return r;
-        r = clean_retired(m, q, placed);
+        r = check_path(m, q, placed, reterr);
+        if (r >= 0)
+                r = clean_retired(m, q, placed);
         if (r >= 0)
                 r = make_lease(m, q, id, placed, &l, ret_fd, reterr);
         if (r >= 0) {

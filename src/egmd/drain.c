@@ -47,6 +47,7 @@ struct Drain {
         sd_event_source *settle;
         uint64_t turn; /* of the scan that starts next */
         bool again;    /* a full one is wanted after it */
+        bool look;     /* a full one is wanted though nothing may drain */
         sd_event_source *recheck;
         ProcStill *still;  /* what the last full scan leaves for the next; its own while it runs */
         Culprit *blockers; /* who held something up at the last full scan */
@@ -135,7 +136,7 @@ static void find_entitled(Drain *d, DrainScan *scan) {
                 const Holder *h = scan->found.items + i;
                 const Region *r = find_region(d, scan->regions[h->device]);
 
-                entitled[i] = r && !TAILQ_EMPTY(&r->draining) && claims_allow(claims, r, h);
+                entitled[i] = r && claims_allow(claims, r, h);
         }
         scan->entitled = entitled;
 }
@@ -216,7 +217,7 @@ static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
         int r;
 
         d->recheck = sd_event_source_disable_unref(d->recheck);
-        r = drain_scan_start(d, true);
+        r = drain_scan_start(d, !d->look);
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
                 recheck_later(d);
@@ -240,6 +241,18 @@ static bool looked_at(const DrainScan *scan, const Region *r) {
                 if (scan->regions[i] == r)
                         return true;
         return false;
+}
+
+/* A descriptor that holds nothing up, as its lease is over and enforced, is worth a whole region once the gate is opened. */
+static void find_lingerers(const Drain *d, const DrainScan *scan) {
+        for (size_t i = 0; i < d->manager->n_regions; i++)
+                if (looked_at(scan, d->manager->regions[i]))
+                        d->manager->regions[i]->lingered = false;
+        for (size_t i = 0; i < scan->found.n; i++)
+                for (size_t k = 0; k < d->manager->n_regions; k++)
+                        if (d->manager->regions[k] == scan->regions[scan->found.items[i].device] &&
+                            !(scan->entitled && scan->entitled[i]))
+                                d->manager->regions[k]->lingered = true;
 }
 
 /* After a full scan: is this slice drained, or held up? */
@@ -353,7 +366,8 @@ static void scan_settled(Drain *d) {
         bool held = scan->held;
 
         d->settle = sd_event_source_disable_unref(d->settle);
-        /* What is all retired is not scrubbed, so nothing else would tell those who wait for it. */
+        /* What is all retired is not scrubbed, so nothing else would tell those who wait for it; nor those who wait for a
+         * lingerer to go. */
         if (!scan->pids)
                 manager_serve_waiters(d->manager);
         if (d->again) {
@@ -364,7 +378,7 @@ static void scan_settled(Drain *d) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
                 held = true;
         }
-        if (held)
+        if (held || d->look)
                 recheck_later(d);
 }
 
@@ -404,6 +418,8 @@ static void scan_done(int error, void *userdata) {
                 if (scan->pids)
                         scan->held = settle_partial(d, scan);
                 else {
+                        d->look = false;
+                        find_lingerers(d, scan);
                         d->blockers = mfree(d->blockers);
                         d->n_blockers = 0;
                         if (!settle_full(d, scan)) {
@@ -463,7 +479,7 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                         .pipe_dev = m->state ? state_dev(m->state) : 0,
         };
         r = list_devices(m, s);
-        if (r <= 0)
+        if (r < 0 || (r == 0 && !d->look))
                 return r;
         if (!d->still) {
                 r = proc_still_new(&d->still);
@@ -501,6 +517,13 @@ void drain_add(Drain *d, Slice *s) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
                 recheck_later(d);
         }
+}
+
+void drain_look(Drain *d) {
+        assert(d);
+
+        d->look = true;
+        recheck_later(d);
 }
 
 void drain_remove(Drain *d, Slice *s) {

@@ -15,5 +15,8 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Drain *, drain_free)
 
 /* The slice has just become draining. */
 void drain_add(Drain *d, Slice *s);
+/* Looks soon though nothing drains, for who has a region open without a lease of it (Region.lingered); serves those who wait
+ * for memory then. */
+void drain_look(Drain *d);
 /* It no longer is (its region went away). */
 void drain_remove(Drain *d, Slice *s);

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include "confine.h"
+#include "drain.h"
 #include "fd-store.h"
 #include "holders.h"
 #include "backoff.h"
@@ -311,6 +312,9 @@ static int opened_well(Region *r, RegionOpening *o) {
                 return k;
         (void) TAKE_PTR(o->provider);
         (void) record_region(r);
+        r->lingered = o->kept && !r->simulated;
+        if (r->lingered)
+                drain_look(r->manager->drain);
         return 0;
 }
 

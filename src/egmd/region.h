@@ -45,6 +45,7 @@ struct Region {
         bool schedulable;
         bool retired_unknown; /* its list could not be read since a restart: nothing of it is lent */
         bool simulated;
+        bool lingered; /* somebody without a lease of it has it open, as the last look found, or nobody looked yet */
         bool enforced; /* nobody maps it without a right to it: its gate is closed, and that is proven */
         char *lax;        /* words, why not */
         uid_t node_owner; /* whose the node is when it is not handed over */
