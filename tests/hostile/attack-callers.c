@@ -79,9 +79,7 @@ void attack_callers_vanish(void) {
                 unsigned pending = 0;
 
                 for (unsigned k = 0; k < 4; k++)
-                        scene_send(b,
-                                   scene_acquire_call(b, 4 * SCENE_GRANULE,
-                                                      k % 4 ? "descriptor" : "persistent", 0),
+                        scene_send(b, scene_acquire_call(b, 4 * SCENE_GRANULE, "descriptor", 0),
                                    &pending);
                 if (i % 3 == 0)
                         (void) sd_bus_flush(b);
