@@ -76,6 +76,24 @@ static int add_bytes(json_object *o, egm_region *r) {
         return k;
 }
 
+static json_object *region_overreach(egm_region *region) {
+        _cleanup_json_ json_object *a = json_object_new_array();
+        const char *kind, *command;
+        uint64_t offset, size;
+        uint32_t pid;
+
+        for (size_t i = 0;
+             egm_region_get_overreach(region, i, &kind, &offset, &size, &pid, &command) >= 0; i++) {
+                _cleanup_json_ json_object *o = json_object_new_object();
+
+                if (add_string(o, "kind", kind) < 0 || add_number(o, "offset", offset) < 0 ||
+                    add_number(o, "size", size) < 0 || add_number(o, "pid", pid) < 0 ||
+                    add_string(o, "command", command) < 0 || json_append(a, TAKE_PTR(o)) < 0)
+                        return NULL;
+        }
+        return TAKE_PTR(a);
+}
+
 json_object *region_to_json(egm_region *r) {
         _cleanup_json_ json_object *o = json_object_new_object();
 
@@ -91,7 +109,9 @@ json_object *region_to_json(egm_region *r) {
             add_string(o, "driver", egm_region_get_driver(r)) < 0 ||
             add_string(o, "isolation", egm_region_get_isolation(r)) < 0 ||
             add_string(o, "isolation_reason", egm_region_get_isolation_reason(r)) < 0 ||
-            json_add(o, "schedulable", json_object_new_boolean(egm_region_get_schedulable(r))) < 0)
+            json_add(o, "schedulable", json_object_new_boolean(egm_region_get_schedulable(r))) <
+                            0 ||
+            json_add(o, "overreach", region_overreach(r)) < 0)
                 return NULL;
         return TAKE_PTR(o);
 }
@@ -224,6 +244,7 @@ static int add_counters(json_object *o, egm_manager *m) {
                         {"ended", egm_manager_get_ended(m)},
                         {"scrubbed_bytes", egm_manager_get_scrubbed_bytes(m)},
                         {"bad_pages", egm_manager_get_bad_pages(m)},
+                        {"overreaches", egm_manager_get_overreaches(m)},
         };
         int k = 0;
 

@@ -106,6 +106,19 @@ static char *region_gpus(egm_region *region, bool drivers) {
         return words_finish(&w);
 }
 
+static char *region_overreach(egm_region *region) {
+        const char *kind, *command;
+        uint64_t offset, size;
+        uint32_t pid;
+        Words w = {};
+
+        for (size_t i = 0;
+             egm_region_get_overreach(region, i, &kind, &offset, &size, &pid, &command) >= 0; i++)
+                words_add(&w, "%s:%" PRIu64 ":%" PRIu64 ":%" PRIu32 ":%s", kind, offset, size, pid,
+                          command);
+        return words_finish(&w);
+}
+
 static int describe_bytes(egm_region *r, PropertyList *l) {
         const struct {
                 const char *name;
@@ -145,7 +158,8 @@ int describe_region(egm_region *r, PropertyList *ret) {
             add_string(&l, "Driver", egm_region_get_driver(r)) < 0 ||
             add_string(&l, "Isolation", egm_region_get_isolation(r)) < 0 ||
             add_string(&l, "IsolationReason", egm_region_get_isolation_reason(r)) < 0 ||
-            add_string(&l, "Schedulable", egm_region_get_schedulable(r) ? "yes" : "no") < 0)
+            add_string(&l, "Schedulable", egm_region_get_schedulable(r) ? "yes" : "no") < 0 ||
+            add_text(&l, "Overreach", region_overreach(r)) < 0)
                 return -ENOMEM;
         *ret = l;
         l = (PropertyList){};

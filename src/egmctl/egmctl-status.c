@@ -104,7 +104,41 @@ static int print_note(bool *any, bool *first, const char *format, ...) {
         return 0;
 }
 
-/* What needs somebody's attention: regions that cannot be used, and why; who holds up memory. */
+static const char *overreach_words(const char *kind) {
+        static const struct {
+                const char *kind, *words;
+        } table[] = {
+                        {"unlent", "which is lent to nobody"},
+                        {"foreign", "which is lent to another user"},
+                        {"unproven", "which is a lease that it shows no claim to"},
+                        {"private", "privately, so that where cannot be told"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++)
+                if (streq(table[i].kind, kind))
+                        return table[i].words;
+        return kind;
+}
+
+static int print_overreach(egm_region *region, bool *any, bool *first) {
+        const char *name = egm_region_get_name(region), *kind, *command;
+        uint64_t offset, size;
+        uint32_t pid;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && egm_region_get_overreach(region, i, &kind, &offset, &size,
+                                                              &pid, &command) >= 0;
+             i++)
+                r = pid == 0 ? print_note(any, first, "%s: somebody maps %s at %" PRIu64 ", %s",
+                                          name, FORMAT_SIZE(size), offset, overreach_words(kind))
+                             : print_note(any, first,
+                                          "%s: pid %" PRIu32 " (%s) maps %s at %" PRIu64 ", %s",
+                                          name, pid, command, FORMAT_SIZE(size), offset,
+                                          overreach_words(kind));
+        return r;
+}
+
+/* What needs somebody's attention: regions that cannot be used, and why; who maps too much; who holds up memory. */
 static int print_notes(egm_snapshot *s, bool *any) {
         egm_manager *m = egm_snapshot_get_manager(s);
         bool first = true;
@@ -117,6 +151,8 @@ static int print_notes(egm_snapshot *s, bool *any) {
                 if (*egm_region_get_reason(region))
                         r = print_note(any, &first, "%s: %s: %s", egm_region_get_name(region),
                                        egm_region_get_state(region), egm_region_get_reason(region));
+        for (size_t i = 0; r >= 0 && (region = egm_snapshot_get_region(s, i)); i++)
+                r = print_overreach(region, any, &first);
         for (size_t i = 0; r >= 0 && (lease = egm_snapshot_get_lease(s, i)); i++) {
                 _cleanup_free_ char *holders = NULL;
 

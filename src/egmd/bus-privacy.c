@@ -18,9 +18,10 @@ static bool reads_objects(sd_bus_message *m) {
                                              "GetManagedObjects") > 0;
 }
 
+/* By somebody whose name is not everybody's to know. */
 static bool any_region_held(const Manager *m) {
         for (size_t i = 0; i < m->n_regions; i++)
-                if (m->regions[i]->held_by)
+                if (m->regions[i]->held_by || watcher_next(m->watcher, m->regions[i], NULL))
                         return true;
         return false;
 }

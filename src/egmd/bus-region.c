@@ -180,6 +180,46 @@ static int get_gpu_drivers(sd_bus *bus, const char *path, const char *interface,
         return sd_bus_message_close_container(reply);
 }
 
+/* Of who maps in thousands of pieces, as many as fit into a line of a table. */
+#define OVERREACH_SHOWN_MAX 16U
+
+static int append_finding(sd_bus_message *reply, const Finding *f, bool named) {
+        int r;
+
+        for (OverreachKind k = 0; k < _OVERREACH_KIND_MAX; k++) {
+                unsigned n = 0;
+
+                RANGES_FOREACH (i, f->bytes.bytes + k) {
+                        if (n++ == OVERREACH_SHOWN_MAX)
+                                break;
+                        r = sd_bus_message_append(reply, "(sttus)", overreach_kind_to_string(k),
+                                                  i->offset, i->size, named ? (uint32_t) f->pid : 0,
+                                                  named ? f->comm : "");
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
+static int get_overreach(sd_bus *bus, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *reterr) {
+        const Region *region = userdata;
+        const Watcher *w = region->manager->watcher;
+        bool named = bus_may_read(bus_of(region->manager), reply, (uid_t) -1);
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "(sttus)");
+        if (r < 0)
+                return r;
+        for (const Finding *f = watcher_next(w, region, NULL); f; f = watcher_next(w, region, f)) {
+                r = append_finding(reply, f, named);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
 static int method_set_schedulable(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         Region *region = userdata;
         Bus *b = bus_of(region->manager);
@@ -250,6 +290,10 @@ const sd_bus_vtable bus_region_vtable[] = {
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
                 SD_BUS_PROPERTY("Schedulable", "b", get_schedulable, 0,
                                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+                SD_BUS_PROPERTY("Overreach", "a(sttus)", get_overreach, 0,
+                                SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+                SD_BUS_SIGNAL_WITH_ARGS("OverreachFound",
+                                        SD_BUS_ARGS("s", kind, "a(tt)", ranges, "b", ended), 0),
                 SD_BUS_VTABLE_END,
 };
 

@@ -9,6 +9,7 @@
 
 /* Counters change with every call; who watches them wants the latest a few times a second. */
 #define FLUSH_USEC (100 * USEC_PER_MSEC)
+#define OVERREACH_SENT_MAX 16U
 
 Bus *bus_of(Manager *m) {
         return m->observer_userdata;
@@ -55,7 +56,8 @@ static void flush(Bus *b) {
                                                        "Scrubbed", "RetiredRanges", "Node",
                                                        "Socket", "Gpus", "GpuDrivers", "State",
                                                        "Reason", "Partitioning", "Isolation",
-                                                       "IsolationReason", "Schedulable"));
+                                                       "IsolationReason", "Schedulable",
+                                                       "Overreach"));
         }
         if (b->sockets_changed)
                 (void) sd_bus_emit_properties_changed(b->bus, EGM_PATH, EGM_MANAGER_INTERFACE,
@@ -169,6 +171,51 @@ static void on_lease_retired(Lease *l, const char *region, const Ranges *pages, 
                 (void) log_warning_errno(r, "Failed to tell of retired pages: %m");
 }
 
+static int send_overreach(Bus *b, const char *path, const char *kind, const Ranges *bytes,
+                          bool ended) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        size_t n = 0;
+        int r;
+
+        r = sd_bus_message_new_signal(b->bus, &m, path, EGM_REGION_INTERFACE, "OverreachFound");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "s", kind);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(m, 'a', "(tt)");
+        if (r < 0)
+                return r;
+        RANGES_FOREACH (i, bytes) {
+                if (n++ == OVERREACH_SENT_MAX)
+                        break;
+                r = sd_bus_message_append(m, "(tt)", i->offset, i->size);
+                if (r < 0)
+                        return r;
+        }
+        r = sd_bus_message_close_container(m);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "b", (int) ended);
+        if (r < 0)
+                return r;
+        return bus_signal_send(b, m);
+}
+
+/* Who it is, is root's to read: in the log, and as a property. */
+static void on_overreach(Region *region, const char *kind, const Ranges *bytes, bool ended,
+                         void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Bus *b = userdata;
+        int r;
+
+        r = bus_region_path(region, &path);
+        if (r >= 0)
+                r = send_overreach(b, path, kind, bytes, ended);
+        if (r < 0)
+                (void) log_warning_errno(r, "Failed to tell of an overreach: %m");
+}
+
 static void on_devices_changed(Manager *m, void *userdata) {
         Bus *b = userdata;
 
@@ -183,6 +230,7 @@ static const ManagerObserver observer = {
                 .lease_changed = on_lease_changed,
                 .lease_removed = on_lease_removed,
                 .lease_retired = on_lease_retired,
+                .overreach = on_overreach,
                 .devices_changed = on_devices_changed,
 };
 

@@ -307,6 +307,8 @@ static const Setting settings[] = {
                 {SECTION_EGMD, "RequireEnforcement", BOOLEANS, parse_boolean,
                  EGMD(require_enforcement)},
                 {SECTION_EGMD, "OverreachAction", "log or kill", parse_overreach, EGMD(overreach)},
+                {SECTION_EGMD, "OverreachPollSec", "1s to 24h", parse_span,
+                 EGMD(overreach_poll_usec)},
                 {SECTION_EGMD, "LeasesMax", "1 to 16384", parse_leases_max, EGMD(leases_max)},
                 {SECTION_EGMD, "WaitingMax", "0 to 1024", parse_waiting_max, EGMD(waiting_max)},
                 {SECTION_EGMD, "BytesMaxPerUid", QUOTA_BYTES_WORDS, parse_quota_bytes,

@@ -83,6 +83,7 @@ typedef struct Config {
         EnforcementMode enforcement;
         bool require_enforcement;
         OverreachAction overreach;
+        uint64_t overreach_poll_usec;
         uint64_t leases_max;
         uint64_t waiting_max;
         QuotaRules quota; /* a user's glob is his name as it was written; of nobody: uid -1 */

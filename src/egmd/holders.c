@@ -135,6 +135,7 @@ static int holder_update(Holder *h, const ProcLook *look, const ProcFound *f, co
         if (f->has_fd)
                 h->fd = f->fd;
         h->maps = h->maps || f->maps;
+        h->vague = h->vague || f->vague;
         RANGES_FOREACH (i, &f->mapped) {
                 r = ranges_add(&h->mapped, i->offset, i->size);
                 if (r < 0)

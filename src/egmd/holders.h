@@ -34,6 +34,7 @@ typedef struct Holder {
         bool has_fd; /* a descriptor of the device is open in it */
         int fd;      /* its number in that process, as last seen; while has_fd */
         bool maps;
+        bool vague;    /* some mapping of it does not tell where it is */
         Ranges mapped; /* what it maps, in bytes of the region; private maps count as everything */
         ino_t *pipes; /* inodes of the pipes it has open, sorted: lifetime descriptors among them. Only those of one
                        * file system: on his own, anybody can give a FIFO the number he likes. */

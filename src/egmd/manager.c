@@ -97,6 +97,9 @@ int manager_new(sd_event *event, const Config *config, Manager **ret) {
         r = drain_new(m, &m->drain);
         if (r < 0)
                 return r;
+        r = watcher_new(m, &m->watcher);
+        if (r < 0)
+                return r;
         /* No kernel tells of new retired pages. */
         r = sd_event_add_time_relative(event, &m->poll_source, CLOCK_MONOTONIC,
                                        config->poll_retired_usec, config->poll_retired_usec / 4,
@@ -149,6 +152,7 @@ Manager *manager_free(Manager *m) {
                 free_lease(m, l);
         accounts_free(m);
         m->drain = drain_free(m->drain);
+        m->watcher = watcher_free(m->watcher);
         /* Joins the threads: from here on nobody uses a provider. */
         for (size_t i = 0; i < m->n_regions; i++)
                 region_scrub_stop(m->regions[i]);
@@ -490,6 +494,7 @@ int manager_slice_drained(Manager *m, Slice *s) {
                 return r;
         }
         drain_remove(m->drain, s);
+        watcher_slice_drained(m->watcher, s);
         TAILQ_INSERT_TAIL(&region->scrubbing, s, phase_link);
         /* Not by its state: one that has lost memory drains the rest of it, too. */
         if (!lease_drains(l))

@@ -14,6 +14,7 @@
 #include "simulation.h"
 #include "state.h"
 #include "topology.h"
+#include "watcher.h"
 
 /* The domain: regions, leases and what happens to them, on one event loop, without a bus. */
 
@@ -28,6 +29,9 @@ typedef struct ManagerObserver {
         void (*lease_changed)(Lease *l, void *userdata);
         void (*lease_removed)(Lease *l, void *userdata);
         void (*lease_retired)(Lease *l, const char *region, const Ranges *pages, void *userdata);
+        /* A process maps what it was not lent; ended: it does not any more, by our hand. */
+        void (*overreach)(Region *r, const char *kind, const Ranges *bytes, bool ended,
+                          void *userdata);
         void (*devices_changed)(Manager *m, void *userdata);
 } ManagerObserver;
 
@@ -43,6 +47,7 @@ typedef struct ManagerCounters {
         uint64_t ended;
         uint64_t scrubbed_bytes;
         uint64_t bad_pages;
+        uint64_t overreaches;
 } ManagerCounters;
 
 typedef struct SocketCapacity {
@@ -64,6 +69,7 @@ struct Manager {
         char *lax;              /* words, why */
         bool pins_missed;       /* and that has been said */
         Drain *drain;
+        Watcher *watcher;
         sd_event_source *poll_source;
         State *state;            /* NULL: nothing is remembered */
         struct Restore *restore; /* while starting; borrowed */

@@ -360,8 +360,10 @@ static int add_mapping(ProcLook *l, const MapsLine *m, int device) {
          * refused as it should have been, so where it leads is not known; a memfd has nothing there. */
         if (!m->shared || !d->offsets ||
             __builtin_add_overflow(m->offset, m->end - m->start, &end) ||
-            (end > d->size && d->rdev != 0))
+            (end > d->size && d->rdev != 0)) {
+                f->vague = true;
                 return ranges_add(&f->mapped, 0, d->size);
+        }
         end = MIN(end, d->size);
         return end > m->offset ? ranges_add(&f->mapped, m->offset, end - m->offset) : 0;
 }

@@ -13,6 +13,7 @@ typedef struct ProcFound {
         bool has_fd;
         int fd; /* while has_fd */
         bool maps;
+        bool vague; /* some mapping does not tell where it is, and counts as everything */
         Ranges mapped;
 } ProcFound;
 

@@ -117,6 +117,7 @@ uint64_t egm_manager_get_refused(egm_manager *m);
 uint64_t egm_manager_get_ended(egm_manager *m);
 uint64_t egm_manager_get_scrubbed_bytes(egm_manager *m);
 uint64_t egm_manager_get_bad_pages(egm_manager *m);
+uint64_t egm_manager_get_overreaches(egm_manager *m);
 /* Limits. */
 uint32_t egm_manager_get_leases_max(egm_manager *m);
 uint32_t egm_manager_get_slices_max(egm_manager *m);
@@ -171,6 +172,11 @@ int egm_region_get_gpu(egm_region *r, size_t i, const char **ret_address, const 
 /* Bad memory: sorted, disjoint, in bytes of the region. */
 size_t egm_region_count_retired_ranges(egm_region *r);
 int egm_region_get_retired_range(egm_region *r, size_t i, uint64_t *ret_offset, uint64_t *ret_size);
+/* Who maps what he was not lent: kind is "unlent", "foreign", "unproven" or "private". For root; for others pid is 0 and the
+ * command "". */
+size_t egm_region_count_overreach(egm_region *r);
+int egm_region_get_overreach(egm_region *r, size_t i, const char **ret_kind, uint64_t *ret_offset,
+                             uint64_t *ret_size, uint32_t *ret_pid, const char **ret_command);
 
 /* For maintenance, root only: with 0 the region lends nothing new. */
 int egm_set_schedulable(egm_connection *c, const char *region, int schedulable);

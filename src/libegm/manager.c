@@ -15,6 +15,7 @@ struct egm_manager {
         uint64_t ended;
         uint64_t scrubbed_bytes;
         uint64_t bad_pages;
+        uint64_t overreaches;
         uint32_t leases_max;
         uint32_t slices_max;
         uint32_t waiting_max;
@@ -32,6 +33,7 @@ static const Property properties[] = {
                 PROPERTY(egm_manager, "Ended", "t", ended),
                 PROPERTY(egm_manager, "ScrubbedBytes", "t", scrubbed_bytes),
                 PROPERTY(egm_manager, "BadPages", "t", bad_pages),
+                PROPERTY(egm_manager, "Overreaches", "t", overreaches),
                 PROPERTY(egm_manager, "LeasesMax", "u", leases_max),
                 PROPERTY(egm_manager, "SlicesMax", "u", slices_max),
                 PROPERTY(egm_manager, "WaitingMax", "u", waiting_max),
@@ -79,6 +81,7 @@ DEFINE_GETTER(manager, uint64_t, refused, 0)
 DEFINE_GETTER(manager, uint64_t, ended, 0)
 DEFINE_GETTER(manager, uint64_t, scrubbed_bytes, 0)
 DEFINE_GETTER(manager, uint64_t, bad_pages, 0)
+DEFINE_GETTER(manager, uint64_t, overreaches, 0)
 DEFINE_GETTER(manager, uint32_t, leases_max, 0)
 DEFINE_GETTER(manager, uint32_t, slices_max, 0)
 DEFINE_GETTER(manager, uint32_t, waiting_max, 0)

@@ -29,6 +29,7 @@ struct egm_region {
         Table retired_ranges;
         Table gpus;
         Table gpu_drivers;
+        Table overreach;
 };
 
 static const Property properties[] = {
@@ -56,6 +57,7 @@ static const Property properties[] = {
                 PROPERTY(egm_region, "Isolation", "s", isolation),
                 PROPERTY(egm_region, "IsolationReason", "s", isolation_reason),
                 PROPERTY(egm_region, "Schedulable", "b", schedulable),
+                PROPERTY_TABLE(egm_region, "Overreach", "sttus", overreach),
 };
 
 static void region_free(egm_region *region) {
@@ -158,6 +160,28 @@ _public_ int egm_region_get_retired_range(egm_region *region, size_t i, uint64_t
                 *ret_offset = table_number(&region->retired_ranges, i, 0);
         if (ret_size)
                 *ret_size = table_number(&region->retired_ranges, i, 1);
+        return 0;
+}
+
+_public_ size_t egm_region_count_overreach(egm_region *region) {
+        return region ? region->overreach.n_rows : 0;
+}
+
+_public_ int egm_region_get_overreach(egm_region *region, size_t i, const char **ret_kind,
+                                      uint64_t *ret_offset, uint64_t *ret_size, uint32_t *ret_pid,
+                                      const char **ret_command) {
+        if (!region || !table_has(&region->overreach, i))
+                return -EINVAL;
+        if (ret_kind)
+                *ret_kind = table_string(&region->overreach, i, 0);
+        if (ret_offset)
+                *ret_offset = table_number(&region->overreach, i, 1);
+        if (ret_size)
+                *ret_size = table_number(&region->overreach, i, 2);
+        if (ret_pid)
+                *ret_pid = (uint32_t) table_number(&region->overreach, i, 3);
+        if (ret_command)
+                *ret_command = table_string(&region->overreach, i, 4);
         return 0;
 }
 

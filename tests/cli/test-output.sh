@@ -37,6 +37,8 @@ WAITING  LABEL  SIZE   UID  SINCE
       1  next    77B  1000  1970-01-01 00:00:00
 
 egm4: held-elsewhere: by pid 7
+egm4: pid 4712 (vhost) maps 4M at 2097152, which is lent to nobody
+egm4: somebody maps 1M at 0, which is lent to another user
 lease 7: held up by pid 4711 (qemu, vm1.scope)
 0008:00:00.0: carries EGM in a way that this version of egmd cannot use
 END
@@ -85,6 +87,7 @@ Driver=sim
 Isolation=cooperative
 IsolationReason=no lsm=bpf
 Schedulable=yes
+Overreach=unlent:2097152:4194304:4712:vhost foreign:0:1048576:0:
 END
 lease='Id=7
 Label=vm1
@@ -108,7 +111,7 @@ printf '7\n' | same lease --size=2M --persistent -p Id --value
 printf '7\n7\n' | same show-lease 7 7 -p Id --value
 check 2 '' "no property 'Colour'" show-lease 7 -p Colour
 
-json_region='{"name":"egm4","device_path":"/dev/egm4","size":1000,"free":400,"largest_free":300,"leased":200,"draining":150,"dirty":120,"scrubbing":70,"retired":60,"scrubbed":35,"granule":65536,"retired_ranges":[{"offset":64,"size":16},{"offset":128,"size":44}],"node":-1,"socket":1,"gpus":[{"address":"0008:01:00.0","driver":""},{"address":"0009:01:00.0","driver":"nvgrace-gpu-vfio-pci"}],"state":"held-elsewhere","reason":"by pid 7","partitioning":"full","driver":"sim","isolation":"cooperative","isolation_reason":"no lsm=bpf","schedulable":true}'
+json_region='{"name":"egm4","device_path":"/dev/egm4","size":1000,"free":400,"largest_free":300,"leased":200,"draining":150,"dirty":120,"scrubbing":70,"retired":60,"scrubbed":35,"granule":65536,"retired_ranges":[{"offset":64,"size":16},{"offset":128,"size":44}],"node":-1,"socket":1,"gpus":[{"address":"0008:01:00.0","driver":""},{"address":"0009:01:00.0","driver":"nvgrace-gpu-vfio-pci"}],"state":"held-elsewhere","reason":"by pid 7","partitioning":"full","driver":"sim","isolation":"cooperative","isolation_reason":"no lsm=bpf","schedulable":true,"overreach":[{"kind":"unlent","offset":2097152,"size":4194304,"pid":4712,"command":"vhost"},{"kind":"foreign","offset":0,"size":1048576,"pid":0,"command":""}]}'
 json_lease='{"id":"7","label":"vm1","slices":[{"region":"egm4","offset":1048576,"size":2097152},{"region":"egm5","offset":0,"size":4194304}],"state":"draining","lifetime":"descriptor","isolation":"enforced","owner_uid":1000,"holder_pid":4711,"unit":"vm1.scope","created_usec":1234567,"retired_ranges":[{"region":"egm4","offset":1048576,"size":2097152},{"region":"egm5","offset":0,"size":4194304}],"held_up_by":[{"pid":4711,"command":"qemu","unit":"vm1.scope","start_time":987654321098}],"concealed":false}'
 echo "[$json_region]" | same list-regions --json=short
 echo "[$json_region]" | same show-region egm4 -j
@@ -117,7 +120,7 @@ echo "[$json_lease]" | same show-lease 7 --json=short
 echo "[$json_lease]" | same status 7 --json=short
 echo "[$json_lease,$json_lease]" | same show-lease --json=short 7 7
 echo "$json_lease" | same lease --size=2M --json=short
-echo "{\"version\":\"0.1.0\",\"sockets\":[{\"socket\":-1,\"size\":10,\"free\":5,\"leased\":4,\"retired\":1},{\"socket\":1,\"size\":20,\"free\":19,\"leased\":1,\"retired\":0}],\"regions\":[$json_region],\"leases\":[$json_lease],\"waiting\":[{\"uid\":1000,\"label\":\"next\",\"size\":77,\"since_usec\":88,\"until_usec\":99}],\"unsupported_devices\":[{\"address\":\"0008:00:00.0\",\"size\":5}],\"lease_count\":3,\"leases_max\":9,\"slices_max\":10,\"waiting_max\":11,\"granted\":4,\"refused\":5,\"ended\":6,\"scrubbed_bytes\":7,\"bad_pages\":8,\"egm_offset_allowed\":true}" |
+echo "{\"version\":\"0.1.0\",\"sockets\":[{\"socket\":-1,\"size\":10,\"free\":5,\"leased\":4,\"retired\":1},{\"socket\":1,\"size\":20,\"free\":19,\"leased\":1,\"retired\":0}],\"regions\":[$json_region],\"leases\":[$json_lease],\"waiting\":[{\"uid\":1000,\"label\":\"next\",\"size\":77,\"since_usec\":88,\"until_usec\":99}],\"unsupported_devices\":[{\"address\":\"0008:00:00.0\",\"size\":5}],\"lease_count\":3,\"leases_max\":9,\"slices_max\":10,\"waiting_max\":11,\"granted\":4,\"refused\":5,\"ended\":6,\"scrubbed_bytes\":7,\"bad_pages\":8,\"overreaches\":12,\"egm_offset_allowed\":true}" |
         same --json=short
 echo '[{"extents":[{"offset":0,"size":64,"state":"free","lease":""},{"offset":64,"size":32,"state":"leased","lease":"7"}],"name":"egm4","size":1000}]' |
         same map --json=short

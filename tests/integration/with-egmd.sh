@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # with-egmd.sh EGMD PROGRAM ARGS...: runs a program with $EGM_TEST_BUS, the address of a private bus with a simulated
 # tray of two regions on it. With $EGM_TEST_GROUP (a gid) it takes that for the group egm, and other users may connect: for root
-# only. With $EGM_TEST_ENDS the program tells the daemon to leave itself. Fails as well when the daemon does not end well: sanitizers and valgrind speak at the end.
+# only. With $EGM_TEST_CONFIG (lines) the
+# daemon is configured so. With $EGM_TEST_ENDS the program tells the daemon to leave itself. Fails as well when the daemon does not end well: sanitizers and valgrind speak at the end.
 set -eu
 . "$(dirname "$0")/../lib.sh"
 
@@ -11,6 +12,11 @@ egmd=$1
 shift
 mkdir -m 700 "$tmp/run"
 export RUNTIME_DIRECTORY="$tmp/run"
+config=
+if [ -n "${EGM_TEST_CONFIG-}" ]; then
+        config=$tmp/egmd.conf
+        printf '[Egmd]\n%s\n' "$EGM_TEST_CONFIG" >"$config"
+fi
 if [ -n "${EGM_TEST_GROUP-}" ]; then
         [ "$(id -u)" -eq 0 ] || skip "not root: nobody else to be"
         unshare --mount true 2>/dev/null || skip "no mount namespace"
@@ -31,15 +37,15 @@ elif [ -n "${EGM_TEST_UNIT-}" ]; then
         filter=$(dirname "$0")/../tools/under-unit.py
         "$filter" "$EGM_TEST_UNIT" true || skip "no filter"
         "$filter" "$EGM_TEST_UNIT" \
-                "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
+                "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" ${config:+"--config=$config"} 2>"$tmp/egmd.log" &
 else
-        "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
+        "$egmd" --simulate=gb200 --scale=8192 --bus="$bus" ${config:+"--config=$config"} 2>"$tmp/egmd.log" &
 fi
 egmd_pid=$!
 pids="$pids $egmd_pid"
 
 # The program waits for the name itself (NameOwnerChanged), so that it sees the daemon from its first moment on.
-EGM_TEST_BUS=$bus EGM_TEST_DAEMON_PID=$egmd_pid "$@"
+EGM_TEST_BUS=$bus EGM_TEST_DAEMON_PID=$egmd_pid EGM_TEST_LOG=$tmp/egmd.log "$@"
 
 [ -n "${EGM_TEST_ENDS-}" ] || kill "$egmd_pid" || die "egmd was gone before it was told to leave"
 status=0

@@ -133,6 +133,7 @@ static const Fixture region_fixtures[] = {
                 {"Isolation", "s", "cooperative", 0},
                 {"IsolationReason", "s", "no lsm=bpf", 0},
                 {"Schedulable", "b", NULL, 1},
+                {"Overreach", "a(sttus)", NULL, 0},
                 {"FromTheFuture", "s", "ignored", 0},
 };
 
@@ -160,6 +161,7 @@ static const Fixture manager_fixtures[] = {
                 {"ScrubbedBytes", "t", NULL, 7},   {"BadPages", "t", NULL, 8},
                 {"LeasesMax", "u", NULL, 9},       {"SlicesMax", "u", NULL, 10},
                 {"WaitingMax", "u", NULL, 11},     {"EgmOffsetAllowed", "b", NULL, 1},
+                {"Overreaches", "t", NULL, 12},
 };
 
 static int append_table(sd_bus_message *m, const char *signature) {
@@ -174,6 +176,10 @@ static int append_table(sd_bus_message *m, const char *signature) {
         if (streq(signature, "a(stt)"))
                 return sd_bus_message_append(m, "a(stt)", 2, "egm4", MIB, 2 * MIB, "egm5",
                                              UINT64_C(0), 4 * MIB);
+        if (streq(signature, "a(sttus)"))
+                return sd_bus_message_append(m, "a(sttus)", 2, "unlent", 2 * MIB, 4 * MIB,
+                                             UINT32_C(4712), "vhost", "foreign", UINT64_C(0), MIB,
+                                             UINT32_C(0), "");
         if (streq(signature, "a(usst)"))
                 return sd_bus_message_append(m, "a(usst)", 1, UINT32_C(4711), "qemu", "vm1.scope",
                                              UINT64_C(987654321098));

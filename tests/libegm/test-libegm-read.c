@@ -78,7 +78,8 @@ static void test_quotas(void **state) {
 static void test_region(void **state) {
         egm_connection *c = connect_fake();
         egm_region *region = NULL;
-        const char *address, *driver;
+        const char *address, *driver, *kind;
+        uint32_t pid;
         uint64_t offset, size;
 
         assert_int_equal(egm_get_region(c, "egm4", &region), 0);
@@ -115,6 +116,17 @@ static void test_region(void **state) {
         assert_int_equal(offset, 128);
         assert_int_equal(size, 44);
         assert_int_equal(egm_region_get_retired_range(region, 2, &offset, &size), -EINVAL);
+        assert_int_equal(egm_region_count_overreach(region), 2);
+        assert_int_equal(egm_region_get_overreach(region, 0, &kind, &offset, &size, &pid, &driver),
+                         0);
+        assert_string_equal(kind, "unlent");
+        assert_int_equal(offset, 2 * MIB);
+        assert_int_equal(size, 4 * MIB);
+        assert_int_equal(pid, 4712);
+        assert_string_equal(driver, "vhost");
+        assert_int_equal(egm_region_get_overreach(region, 1, NULL, NULL, NULL, NULL, NULL), 0);
+        assert_int_equal(egm_region_get_overreach(region, 2, &kind, NULL, NULL, NULL, NULL),
+                         -EINVAL);
         egm_region_unref(region);
         egm_connection_unref(c);
 }
@@ -195,6 +207,7 @@ static void check_manager(egm_manager *m) {
         assert_int_equal(egm_manager_get_ended(m), 6);
         assert_int_equal(egm_manager_get_scrubbed_bytes(m), 7);
         assert_int_equal(egm_manager_get_bad_pages(m), 8);
+        assert_int_equal(egm_manager_get_overreaches(m), 12);
         assert_int_equal(egm_manager_get_leases_max(m), 9);
         assert_int_equal(egm_manager_get_slices_max(m), 10);
         assert_int_equal(egm_manager_get_waiting_max(m), 11);

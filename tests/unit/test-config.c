@@ -64,6 +64,7 @@ static void describe(const Config *c, const char *key, char *buf, size_t size) {
         CASE("Verify", "%s", config_verify_to_string(c->verify));
         CASE("Enforcement", "%s", enforcement_mode_to_string(c->enforcement));
         CASE("RequireEnforcement", "%d", c->require_enforcement);
+        CASE("OverreachPollSec", "%" PRIu64, c->overreach_poll_usec);
         CASE("OverreachAction", "%s", overreach_action_to_string(c->overreach));
         CASE("LeasesMax", "%" PRIu64, c->leases_max);
         CASE("WaitingMax", "%" PRIu64, c->waiting_max);
@@ -162,6 +163,8 @@ static const struct {
                 {"Verify", "none", "sample", "sample, whole or off"},
                 {"OverreachAction", "kill", "kill", NULL},
                 {"OverreachAction", "murder", "log", "log or kill"},
+                {"OverreachPollSec", "2s", "2000000", NULL},
+                {"OverreachPollSec", "0", "30000000", "1s to 24h"},
                 {"LeasesMax", "1", "1", NULL},
                 {"LeasesMax", "16384", "16384", NULL},
                 {"LeasesMax", "0", "16384", "1 to 16384"},

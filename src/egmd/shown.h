@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "holders.h"
+#include "manager.h"
+
+/* Which leases a process shows: whose lifetime descriptor it has open, or that it is bound to. */
+
+typedef struct Shown Shown;
+
+/* The leases that are alive, as they are now, once for all holders of a look. */
+int shown_new(const Manager *m, Shown **ret);
+Shown *shown_free(Shown *s);
+DEFINE_TRIVIAL_CLEANUP_FUNC(Shown *, shown_free)
+
+/* Those with bytes in the region; sorted by number, each maybe more than once. The list is the caller's to free, the leases are not. */
+int shown_by(const Shown *s, const Region *r, const Holder *h, const Lease ***ret, size_t *ret_n);
