@@ -32,9 +32,9 @@ typedef struct DrainScan {
         bool ignore_inaccessible;
         dev_t pipe_dev;
         ProcStill *still;
-        Enforce *enforce; /* the manager's, or NULL */
-        EnforceFlight *flights;
-        size_t n_flights;
+        Enforce *enforce;                       /* the manager's, or NULL */
+        EnforceFlight *flights, *flights_after; /* before the look, and after it */
+        size_t n_flights, n_flights_after;
         bool flights_known; /* then nobody maps what is enforced and revoked; who has can be seen */
         HolderList found;
         bool *entitled; /* each of them to a descriptor of his region */
@@ -61,6 +61,7 @@ static DrainScan *drain_scan_free(DrainScan *s) {
         proc_still_free(s->still);
         free(s->entitled);
         free(s->flights);
+        free(s->flights_after);
         free(s->devices);
         free(s->regions);
         free(s->pids);
@@ -107,11 +108,16 @@ static int scan_work(void *userdata) {
                         .still = s->still,
                         .ignore_inaccessible = s->ignore_inaccessible,
         };
+        int r;
 
         /* Before the mappings: who is not under way any more has his by now. */
         s->flights_known =
                         s->enforce && enforce_flights(s->enforce, &s->flights, &s->n_flights) >= 0;
-        return holders_scan(&scan, &s->found);
+        r = holders_scan(&scan, &s->found);
+        if (s->flights_known && r >= 0)
+                s->flights_known = enforce_flights(s->enforce, &s->flights_after,
+                                                   &s->n_flights_after) >= 0;
+        return r;
 }
 
 /* The scan's region, if it is there still. */
@@ -148,16 +154,29 @@ static bool is_shut(const DrainScan *scan, const Slice *s) {
         return scan->flights_known && r->enforced && s->lease->revoked;
 }
 
-/* Did somebody pass the gate before it was shut who has no mapping yet? Of what nobody is known to have had, anybody whose
- * lease is not known either may be the one. */
-static bool is_awaited(const DrainScan *scan, const Slice *s) {
-        for (size_t i = 0; i < scan->n_flights; i++) {
-                uint64_t number = scan->flights[i].number;
+/* Of what nobody is known to have had, anybody whose lease is not known either may have some. */
+static bool may_have(const EnforceFlight *f, const Slice *s) {
+        return f->number == s->lease->id ||
+               (s->lease->unclaimed && !manager_find_lease(s->lease->manager, f->number));
+}
 
-                if (number == s->lease->id ||
-                    (s->lease->unclaimed && !manager_find_lease(s->lease->manager, number)))
+static bool was_there(const DrainScan *scan, const EnforceFlight *f) {
+        for (size_t i = 0; i < scan->n_flights; i++)
+                if (scan->flights[i].pid == f->pid && scan->flights[i].started == f->started)
                         return true;
-        }
+        return false;
+}
+
+/* Did somebody pass the gate before it was shut who has no mapping yet? Or was somebody forked during the look, perhaps with a mapping
+ * of one that was gone before it was looked at? */
+static bool is_awaited(const DrainScan *scan, const Slice *s) {
+        for (size_t i = 0; i < scan->n_flights; i++)
+                if (scan->flights[i].under_way && may_have(scan->flights + i, s))
+                        return true;
+        for (size_t i = 0; i < scan->n_flights_after; i++)
+                if (may_have(scan->flights_after + i, s) &&
+                    !was_there(scan, scan->flights_after + i))
+                        return true;
         return false;
 }
 

@@ -39,8 +39,10 @@ typedef struct EnforceLease {
         EnforceSlice slices[ENFORCE_SLICES_MAX];
 } EnforceLease;
 
-/* One thread that may be between its right to map and the mapping. */
+/* A process that bears a number; under way: one of its threads may be between its right to map and the mapping. */
 typedef struct EnforceFlight {
         __u64 number;
         __u64 pid;
+        __u64 started;
+        __u64 under_way;
 } EnforceFlight;

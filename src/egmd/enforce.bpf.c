@@ -32,6 +32,7 @@ struct vm_area_struct {
 struct task_struct {
         int pid;
         int tgid;
+        __u64 start_boottime;
         struct task_struct *group_leader;
 };
 struct bpf_iter_meta {
@@ -238,7 +239,8 @@ int BPF_PROG(egm_exec, struct linux_binprm *bprm, struct file *file, int ret) {
 }
 
 /* Threads of bearers inside mmap(): such a one may have passed the gate already, and its mapping is not to be seen yet. One
- * that has left is found, too, until it enters the kernel again, be it by an interrupt. */
+ * that has left is found, too, until it enters the kernel again, be it by an interrupt. And all bearers, by their leaders: who was
+ * forked while others were looked at can have a mapping from one that has gone. */
 SEC("iter/task")
 int egm_flights(struct bpf_iter__task *ctx) {
         struct task_struct *task = ctx->task;
@@ -253,9 +255,11 @@ int egm_flights(struct bpf_iter__task *ctx) {
         if (!b || b->n == 0)
                 return 0;
         regs = (struct pt_regs *) bpf_task_pt_regs(task);
-        if (REGS_NUMBER(regs) != NR_MMAP)
+        flight.under_way = REGS_NUMBER(regs) == NR_MMAP;
+        if (!flight.under_way && task->pid != task->tgid)
                 return 0;
         flight.pid = task->tgid;
+        flight.started = task->group_leader->start_boottime;
         for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
                 if (i >= b->n)
                         break;
