@@ -436,13 +436,39 @@ class Bench:
         return Figure("footprint.start", statistics.median(times), "ms", 5.0, floor=statistics.median(bare),
                       spread=quartiles(times), note="exec to name; floor: bare service")
 
+    # ---- the gate ----
+
+    def enforce(self):
+        """In the test VM, whose clock counts instructions for this; it takes minutes to boot and to restart egmd in."""
+        if self.short:
+            print("enforce: left out of --short, as it boots a virtual machine", file=sys.stderr)
+            return []
+        top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        p = subprocess.run([f"{top}/scripts/test-vm", "--bench", "--case=gate", "--jobs=1"], stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, timeout=1800)
+        if p.returncode != 0:
+            print(f"enforce: left out, as there is no run in the test VM:\n{p.stdout}", file=sys.stderr)
+            return []
+        with open(f"{top}/build-vm/boot-1/files/gate.json") as f:
+            rows = lines(f.read())
+        with_gate, without = ({what: of(rows, "p50", who=who, what=what)
+                               for what in ("anonymous", "file", "egm", "fork")} for who in ("enforced", "cooperative"))
+        note = "1000 instructions; floor: without the gate"
+        figures = [compare(f"enforce.{what}", "us", with_gate[what], without[what], goal, "<=", note)
+                   for what, goal in (("anonymous", 1.02), ("file", 1.02), ("fork", None))]
+        over = [a - b for a, b in zip(with_gate["egm"], without["egm"])]
+        figures.append(Figure("enforce.egm", statistics.median(over), "us", 1.0, spread=quartiles(over),
+                              note=f"beyond {statistics.median(without['egm']):.1f} us without the gate"))
+        return figures
+
     def figures(self):
         """In the order of the table."""
         return {"scrub.1t": self.scrub_1t, "scrub.2t": self.scrub_2t, "reclaim": self.reclaim,
                 "acquire": self.acquire, "scale.acquire": self.scale_acquire, "scale.map": self.scale_map,
                 "scale.status": self.scale_status, "scale.restart": self.scale_restart,
                 "scale.loop": self.scale_loop, "neighbour.scrub": self.neighbour_scrub,
-                "neighbour.acquire": self.neighbour_acquire, "footprint": self.footprint}
+                "neighbour.acquire": self.neighbour_acquire, "footprint": self.footprint,
+                "enforce": self.enforce}
 
 
 def memory_for_us():
