@@ -16,22 +16,26 @@ static bool all(const uint8_t *p, size_t size, uint8_t value) {
         return true;
 }
 
-/* Every size at every place in a line (and more): zero inside, untouched on either side. */
+/* Every size at every place in a line (and more): zero inside, untouched on either side. With all that this machine can do. */
 static void test_span_is_exact(void **state) {
         _cleanup_free_ uint8_t *room = aligned_alloc(64, 2 * ROOM + 8192);
+        const ZeroTechnique *t;
+        size_t n;
 
         assert_non_null(room);
-        for (size_t k = 0; k < ELEMENTSOF(sizes); k++)
-                for (size_t at = 0; at < 130; at++) {
-                        size_t total = 2 * ROOM + sizes[k] + at;
+        for (n = 0; (t = zero_technique_get(n)); n++)
+                for (size_t k = 0; k < ELEMENTSOF(sizes); k++)
+                        for (size_t at = 0; at < 130; at++) {
+                                size_t total = 2 * ROOM + sizes[k] + at;
 
-                        memset(room, GUARD, total);
-                        zero_span(room + ROOM + at, sizes[k]);
-                        zero_fence();
-                        assert_true(all(room, ROOM + at, GUARD));
-                        assert_true(all(room + ROOM + at, sizes[k], 0));
-                        assert_true(all(room + ROOM + at + sizes[k], ROOM, GUARD));
-                }
+                                memset(room, GUARD, total);
+                                zero_span_by(t, room + ROOM + at, sizes[k]);
+                                zero_fence();
+                                assert_true(all(room, ROOM + at, GUARD));
+                                assert_true(all(room + ROOM + at, sizes[k], 0));
+                                assert_true(all(room + ROOM + at + sizes[k], ROOM, GUARD));
+                        }
+        assert_true(n > 0);
 }
 
 static void test_large_span(void **state) {
@@ -71,10 +75,18 @@ static void test_check_sees_every_byte(void **state) {
 
 static void test_names_itself(void **state) {
 #ifdef __x86_64__
-        assert_string_equal(zero_technique(), "streaming stores (SSE2)");
+        size_t n = 0;
+
+        /* What is part of x86-64 is there for who has nothing better. */
+        assert_non_null(strstr(zero_technique(), "streaming stores"));
+        while (zero_technique_get(n + 1))
+                n++;
+        assert_string_equal(zero_technique_get(n)->name, "streaming stores (SSE2)");
+        assert_true((n == 0) == !__builtin_cpu_supports("avx2"));
 #else
         assert_non_null(strstr(zero_technique(), "memset"));
 #endif
+        assert_string_equal(zero_technique(), zero_technique_get(0)->name);
 }
 
 int main(void) {
