@@ -14,8 +14,9 @@
 /* Background threads work this long, then rest as long: memset's rate at an eighth of its harm to
  * those who share the cache, and rests long enough for the timer's slack not to matter. */
 #define SLICE_NSEC (2 * USEC_PER_MSEC * NSEC_PER_USEC)
-/* Every how many chunks one granule is read back: with chunks of 2 MiB that is 64 KiB in 32 MiB. */
-#define SAMPLE_CHUNKS 16U
+/* Every how many chunks one page is read back: with chunks of 2 MiB that is one in 64 MiB. What fails does so by the
+ * mapping, and any page tells; more of them would tell no more. */
+#define SAMPLE_CHUNKS 32U
 
 #define NSEC_PER_SEC (USEC_PER_SEC * NSEC_PER_USEC)
 #define CHUNK_NSEC_MAX (3600 * NSEC_PER_SEC) /* however little bandwidth it is to use */
@@ -26,6 +27,7 @@ struct ScrubWindow {
         uint64_t offset; /* in the region */
         uint64_t size;
         unsigned users;
+        atomic_bool followed; /* somebody sees to the next one */
         Window map;
 };
 
@@ -114,9 +116,8 @@ static void thread_unmap(ScrubThread *t, Window *w) {
         thread_relax(t);
 }
 
-static void thread_drop_window(ScrubThread *t) {
+static void thread_drop_window(ScrubThread *t, ScrubWindow *w) {
         ScrubTask *task = t->task;
-        ScrubWindow *w = TAKE_PTR(t->window);
         unsigned users;
 
         if (!w)
@@ -165,16 +166,11 @@ static bool window_covers(const ScrubWindow *w, uint64_t offset) {
         return w && offset >= w->offset && offset - w->offset < w->size;
 }
 
-/* Makes the window with offset the thread's. The lock is held while mapping: whoever wants the same
- * window has to wait for it anyway. */
-static int thread_take_window(ScrubThread *t, uint64_t offset) {
+/* The window with offset. The lock is held while mapping: whoever wants the same one has to wait for it anyway. */
+static int thread_get_window(ScrubThread *t, uint64_t offset, ScrubWindow **ret) {
         ScrubTask *task = t->task;
         ScrubWindow *w;
         int r = 0;
-
-        if (window_covers(t->window, offset))
-                return 0;
-        thread_drop_window(t);
 
         (void) pthread_mutex_lock(&task->lock);
         for (w = task->windows; w; w = w->next)
@@ -185,10 +181,32 @@ static int thread_take_window(ScrubThread *t, uint64_t offset) {
         if (r >= 0)
                 w->users++;
         (void) pthread_mutex_unlock(&task->lock);
-        if (r < 0)
-                return r;
-        t->window = w;
-        return 0;
+        if (r >= 0)
+                *ret = w;
+        return r;
+}
+
+static int thread_take_window(ScrubThread *t, uint64_t offset) {
+        if (window_covers(t->window, offset))
+                return 0;
+        thread_drop_window(t, TAKE_PTR(t->window));
+        if (window_covers(t->ahead, offset)) {
+                t->window = TAKE_PTR(t->ahead);
+                return 0;
+        }
+        return thread_get_window(t, offset, &t->window);
+}
+
+/* All threads come to a window's end together, and would all wait for one of them to map the next. So one maps it while
+ * the others are at work in the last half of this. */
+static int thread_look_ahead(ScrubThread *t, uint64_t offset) {
+        ScrubWindow *w = t->window;
+        uint64_t end = w->offset + w->size;
+
+        if (!t->task->ahead || t->ahead || end >= t->task->offset + t->task->size ||
+            offset - w->offset < w->size / 2 || atomic_exchange(&w->followed, true))
+                return 0;
+        return thread_get_window(t, end, &t->ahead);
 }
 
 typedef struct Span {
@@ -276,13 +294,13 @@ static int thread_verify(ScrubThread *t, uint64_t chunk, uint64_t offset, uint8_
         int r;
 
         if (task->verify == SCRUB_VERIFY_SAMPLES) {
-                uint64_t granule = task->provider->granule;
+                size_t page = page_size();
 
                 if (chunk % SAMPLE_CHUNKS != 0 && chunk != scrub_task_first_chunk(task) &&
                     chunk != scrub_task_end_chunk(task) - 1)
                         return 0;
-                at = thread_random(t) % (size / granule) * granule;
-                size = granule;
+                at = thread_random(t) % (size / page) * page;
+                size = page;
         }
         if (task->provider->offsets) {
                 r = thread_map(t, offset + at, size, false, &w);
@@ -335,6 +353,8 @@ static int thread_scrub_chunk(ScrubThread *t, uint64_t chunk) {
         int r;
 
         r = thread_take_window(t, offset);
+        if (r >= 0)
+                r = thread_look_ahead(t, offset);
         if (r < 0)
                 return log_error_errno(r, "%s: failed to map 0x%" PRIx64 " for scrubbing: %m",
                                        task->provider->name, offset);
@@ -442,7 +462,8 @@ static void *thread_main(void *p) {
                 if (r < 0)
                         (void) scrub_task_fail(task, r);
         }
-        thread_drop_window(t);
+        thread_drop_window(t, TAKE_PTR(t->window));
+        thread_drop_window(t, TAKE_PTR(t->ahead));
 
         t->ended = (ScrubMessage){.task = task, .ended = t};
         inbox_push(inbox, &t->ended);

@@ -51,6 +51,7 @@ struct ScrubTask {
         uint64_t size;
         uint64_t chunk;  /* a multiple of the granule */
         uint64_t window; /* a multiple of chunk; 0: all in one */
+        bool ahead;      /* several threads: the next window is mapped while they are in this one */
         ScrubVerify verify;
         cpu_set_t *cpus; /* NULL: any */
         size_t cpus_size;
@@ -77,7 +78,8 @@ struct ScrubThread {
         sem_t wake;
         ScrubMessage ended;
         ScrubWindow *window;
-        uint64_t rested; /* CPU time at the last rest's end, nsec */
+        ScrubWindow *ahead; /* the one after */
+        uint64_t rested;    /* CPU time at the last rest's end, nsec */
         uint64_t random;
         bool any_bad;
         bool bad[]; /* by granule of the chunk in work */

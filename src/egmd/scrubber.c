@@ -4,6 +4,7 @@
 
 #include "fd-util.h"
 #include "log.h"
+#include "scrub-cpus.h"
 #include "scrub-thread.h"
 #include "sigbus.h"
 #include "string-table.h"
@@ -134,54 +135,6 @@ static int job_add_thread(ScrubJob *j) {
         return 0;
 }
 
-static unsigned cpus_allowed(void) {
-        cpu_set_t cpus;
-
-        /* Fails beyond 1024 CPUs: a machine that can spare a thread. */
-        if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
-                return CPU_SETSIZE;
-        return (unsigned) CPU_COUNT(&cpus);
-}
-
-/* False, and set left alone, when that would leave no CPU at all. */
-static bool narrow(cpu_set_t *set, size_t size, const cpu_set_t *to, size_t to_size) {
-        _cleanup_free_ cpu_set_t *both = calloc(1, size);
-
-        if (!both)
-                return false;
-        memcpy(both, to, MIN(size, to_size));
-        CPU_AND_S(size, both, both, set);
-        if (CPU_COUNT_S(size, both) == 0)
-                return false;
-        memcpy(set, both, size);
-        return true;
-}
-
-/* To the CPUs of the node, or of the nearest that has any, or those that the configuration wants. Of these only what
- * CPUAffinity= or taskset leave us: the others may be the guests'. */
-static void job_bind(ScrubJob *j) {
-        const ScrubConfig *config = &j->scrubber->config;
-        const Topology *t = config->topology;
-        const cpu_set_t *node;
-        _cleanup_free_ cpu_set_t *cpus = NULL;
-        size_t node_size = 0, size;
-        bool bound;
-
-        node = t ? topology_cpus(t, topology_cpu_node(t, j->node), &node_size) : NULL;
-        if (!node && !config->cpus)
-                return;
-        size = MAX(node ? node_size : 0, config->cpus ? config->cpus_size : 0);
-        cpus = malloc(size);
-        if (!cpus || sched_getaffinity(0, size, cpus) < 0)
-                return;
-        bound = config->cpus && narrow(cpus, size, config->cpus, config->cpus_size);
-        bound = (node && narrow(cpus, size, node, node_size)) || bound;
-        if (!bound)
-                return;
-        j->task.cpus = TAKE_PTR(cpus);
-        j->task.cpus_size = size;
-}
-
 static unsigned job_count_threads(ScrubJob *j, unsigned limit) {
         const ScrubTask *task = &j->task;
         uint64_t chunks = scrub_task_end_chunk(task) - scrub_task_first_chunk(task);
@@ -189,7 +142,7 @@ static unsigned job_count_threads(ScrubJob *j, unsigned limit) {
 
         if (n == 0) {
                 unsigned cpus = task->cpus ? (unsigned) CPU_COUNT_S(task->cpus_size, task->cpus)
-                                           : cpus_allowed();
+                                           : scrub_cpus_allowed();
 
                 n = cpus <= 4 ? 1 : MIN(cpus / 2, THREADS_MAX);
         }
@@ -207,8 +160,9 @@ static void job_start(ScrubJob *j, unsigned limit) {
         assert(limit > 0);
 
         TAILQ_REMOVE(job_queue(j), j, link);
-        job_bind(j);
+        scrub_cpus_of_node(&s->config, j->node, &j->task.cpus, &j->task.cpus_size);
         n = job_count_threads(j, limit);
+        j->task.ahead = n > 1;
         while (j->n_threads < n) {
                 r = job_add_thread(j);
                 if (r < 0)
@@ -413,7 +367,7 @@ int scrubber_new(sd_event *event, const ScrubConfig *config, Scrubber **ret) {
         if (config)
                 s->config = *config;
         if (s->config.max_threads == 0)
-                s->config.max_threads = cpus_allowed();
+                s->config.max_threads = scrub_cpus_allowed();
         s->pace.bandwidth = s->config.bandwidth;
         window = s->config.window > 0 ? s->config.window
                                       : WINDOW_PAGES * (uint64_t) sysconf(_SC_PAGESIZE);

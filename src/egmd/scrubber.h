@@ -13,7 +13,7 @@ typedef struct Scrubber Scrubber;
 typedef struct ScrubJob ScrubJob;
 
 typedef enum ScrubVerify {
-        SCRUB_VERIFY_SAMPLES, /* a granule of every 32 MiB, and of a range's first and last chunk */
+        SCRUB_VERIFY_SAMPLES, /* a page of every 64 MiB, and of a range's first and last chunk */
         SCRUB_VERIFY_ALL,     /* every byte, at two to three times the cost of the zeroing */
         _SCRUB_VERIFY_MAX,
         _SCRUB_VERIFY_INVALID = -EINVAL,

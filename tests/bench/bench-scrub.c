@@ -46,18 +46,34 @@ static void *bare_main(void *userdata) {
         return NULL;
 }
 
-static uint64_t bare_run(const Window *w, unsigned threads, uint64_t call,
-                         void (*zero)(void *p, size_t size)) {
+typedef struct Took {
+        uint64_t nsec;
+        uint64_t cpu; /* of all threads: what a busy machine does not add to */
+} Took;
+
+static Took took_now(void) {
+        return (Took){.nsec = bench_now(), .cpu = bench_clock(CLOCK_PROCESS_CPUTIME_ID)};
+}
+
+static Took took_since(Took t) {
+        Took now = took_now();
+
+        return (Took){.nsec = now.nsec - t.nsec, .cpu = now.cpu - t.cpu};
+}
+
+static Took bare_run(const Window *w, unsigned threads, uint64_t call,
+                     void (*zero)(void *p, size_t size)) {
         Bare b = {.address = w->address, .size = w->size, .call = call, .zero = zero};
         pthread_t *ids = calloc(threads, sizeof(*ids));
-        uint64_t t = bench_now();
+        Took t = took_now();
 
         for (unsigned i = 0; i < threads; i++)
                 bench_check(-pthread_create(ids + i, NULL, bare_main, &b), "thread");
         for (unsigned i = 0; i < threads; i++)
                 bench_check(-pthread_join(ids[i], NULL), "thread");
+        t = took_since(t);
         free(ids);
-        return bench_now() - t;
+        return t;
 }
 
 static void on_finished(ScrubJob *j, int r, void *userdata) {
@@ -67,16 +83,16 @@ static void on_finished(ScrubJob *j, int r, void *userdata) {
 
 static const ScrubOps ops = {.finished = on_finished};
 
-static uint64_t scrubber_run(sd_event **event, const ScrubConfig *config, Provider *p) {
+static Took scrubber_run(sd_event **event, const ScrubConfig *config, Provider *p) {
         Scrubber *s;
-        uint64_t t;
+        Took t;
 
         bench_check(sd_event_new(event), "event loop");
         bench_check(scrubber_new(*event, config, &s), "scrubber");
-        t = bench_now();
+        t = took_now();
         bench_check(scrubber_submit(s, p, -1, 0, p->size, true, &ops, *event, NULL), "job");
         bench_check(sd_event_loop(*event), "loop");
-        t = bench_now() - t;
+        t = took_since(t);
         scrubber_free(s);
         *event = sd_event_unref(*event);
         return t;
@@ -98,9 +114,11 @@ static Provider *region_new(uint64_t size, Window *ret) {
         return p;
 }
 
-static void print_rate(const char *who, uint64_t size, uint64_t nsec) {
-        printf("{\"who\": \"%s\", \"what\": \"scrub\", \"gibs\": %.3f, \"ms\": %.3f}\n", who,
-               (double) size / (double) GIB / ((double) nsec / 1e9), (double) nsec / 1e6);
+static void print_rate(const char *who, uint64_t size, Took t) {
+        printf("{\"who\": \"%s\", \"what\": \"scrub\", \"gibs\": %.3f, \"ms\": %.3f, \"cpu_ms\": "
+               "%.3f}\n",
+               who, (double) size / (double) GIB / ((double) t.nsec / 1e9), (double) t.nsec / 1e6,
+               (double) t.cpu / 1e6);
         (void) fflush(stdout);
 }
 

@@ -141,23 +141,23 @@ static void test_samples_find_a_lossy_mapping(void **state) {
         }
 }
 
-/* First, last, and every 16th chunk are looked at. */
+/* First, last, and every 32nd chunk are looked at. */
 static void test_where_samples_are_taken(void **state) {
         static const struct {
                 uint64_t offset;
                 bool found;
         } cases[] = {
-                        {14 * CHUNK, true}, /* the job's first */
-                        {15 * CHUNK, false}, {16 * CHUNK, true}, {17 * CHUNK, false},
-                        {31 * CHUNK, false}, {32 * CHUNK, true}, {33 * CHUNK, true}, /* its last */
+                        {30 * CHUNK, true}, /* the job's first */
+                        {31 * CHUNK, false}, {32 * CHUNK, true}, {33 * CHUNK, false},
+                        {63 * CHUNK, false}, {64 * CHUNK, true}, {65 * CHUNK, true}, /* its last */
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                _cleanup_(fake_freep) Fake *f = fake_new(34 * CHUNK, 64 * KIB);
+                _cleanup_(fake_freep) Fake *f = fake_new(66 * CHUNK, 64 * KIB);
                 _cleanup_(record_done) Record r = {};
 
                 lose(f, cases[i].offset, CHUNK);
-                scrub(f, &r, (ScrubConfig){.threads = 1}, 14 * CHUNK, 20 * CHUNK);
+                scrub(f, &r, (ScrubConfig){.threads = 1}, 30 * CHUNK, 36 * CHUNK);
                 assert_int_equal(r.r, cases[i].found ? -EBADMSG : 0);
         }
 }

@@ -68,6 +68,39 @@ static void test_windows(void **state) {
         assert_int_equal(atomic_load(&f->n_maps), 6 + 2);
 }
 
+/* What is done when the second window is mapped. */
+static _Atomic uint64_t done_before;
+
+static void note_done(Fake *f, uint64_t offset, size_t size, bool writable) {
+        const Record *r = f->userdata;
+
+        if (writable && offset == 8 * MIB)
+                atomic_store(&done_before, scrub_job_done(r->job));
+}
+
+/* One of several threads maps the next window while the others have work in this one; a thread alone gains nothing by it. */
+static void test_windows_ahead(void **state) {
+        for (unsigned threads = 1; threads <= 3; threads++) {
+                _cleanup_(fake_freep) Fake *f = fake_new(16 * MIB, 64 * KIB);
+                _cleanup_(record_done) Record r = {};
+                _cleanup_bench_ Bench b = bench_new((ScrubConfig){
+                                .threads = threads, .max_threads = threads, .window = 8 * MIB});
+
+                f->on_map = note_done;
+                f->userdata = &r;
+                atomic_store(&done_before, UINT64_MAX);
+                record_submit(&r, b.scrubber, f, -1, 0, 16 * MIB, true);
+                run_all(b.event, &r, 1);
+                record_expect_clean(&r);
+                if (threads == 1)
+                        assert_int_equal(atomic_load(&done_before), 8 * MIB);
+                else
+                        assert_true(atomic_load(&done_before) < 8 * MIB);
+                /* Each once; and two samples. */
+                assert_int_equal(atomic_load(&f->n_maps), 2 + 2);
+        }
+}
+
 static void test_bad_submits(void **state) {
         _cleanup_(fake_freep) Fake *f = fake_new(4 * MIB, 64 * KIB);
         _cleanup_bench_ Bench b = bench_new((ScrubConfig){});
@@ -285,6 +318,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_exact_range),
                         cmocka_unit_test(test_windows),
+                        cmocka_unit_test(test_windows_ahead),
                         cmocka_unit_test(test_bad_submits),
                         cmocka_unit_test(test_many_jobs),
                         cmocka_unit_test(test_cancel_queued),
