@@ -148,8 +148,9 @@ static void test_where_samples_are_taken(void **state) {
                 bool found;
         } cases[] = {
                         {30 * CHUNK, true}, /* the job's first */
-                        {31 * CHUNK, false}, {32 * CHUNK, true}, {33 * CHUNK, false},
-                        {63 * CHUNK, false}, {64 * CHUNK, true}, {65 * CHUNK, true}, /* its last */
+                        {31 * CHUNK, false}, {32 * CHUNK, true},  {33 * CHUNK, false},
+                        {48 * CHUNK, false}, {63 * CHUNK, false}, {64 * CHUNK, true},
+                        {65 * CHUNK, true}, /* its last */
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
