@@ -213,6 +213,18 @@ static int add_property(Options *o, char *name) {
         return 0;
 }
 
+/* Of a group that has a reader of its own. */
+static int set_option_of_group(Options *o, unsigned groups, int c, const char *value,
+                               EgmError *reterr) {
+        if (option_groups(c) == OPTIONS_INJECT)
+                return inject_option_set(&o->inject, option_name(c), value, reterr);
+        if (groups & option_groups(c) & OPTIONS_FORMAT)
+                return format_option_set(&o->format, option_name(c), value, reterr);
+        /* --size, --whole, --region… are the keys of --slice. */
+        o->has_single = true;
+        return slice_option_set(&o->single, option_name(c), value, reterr);
+}
+
 static int set_option(Options *o, unsigned groups, int c, char *value, EgmError *reterr) {
         switch (c) {
         case 'h':
@@ -270,13 +282,7 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 o->lease = value;
                 return 0;
         default:
-                if (option_groups(c) == OPTIONS_INJECT)
-                        return inject_option_set(&o->inject, option_name(c), value, reterr);
-                if (groups & option_groups(c) & OPTIONS_FORMAT)
-                        return format_option_set(&o->format, option_name(c), value, reterr);
-                /* --size, --whole, --region… are the keys of --slice. */
-                o->has_single = true;
-                return slice_option_set(&o->single, option_name(c), value, reterr);
+                return set_option_of_group(o, groups, c, value, reterr);
         }
 }
 

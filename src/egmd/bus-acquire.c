@@ -210,11 +210,58 @@ static int check_may_acquire(sd_bus_message *m, const AcquireRequest *q, Peer *p
                                  (unsigned) peer->uid);
 }
 
+/* 1: it may be, and says by whom; 0: it comes again; negative: refused. */
+static int check_request(sd_bus_message *m, AcquireRequest *q, Peer *peer, sd_bus_error *reterr) {
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        int r;
+
+        r = check_users(q, peer, reterr);
+        if (r >= 0)
+                r = check_may_acquire(m, q, peer, reterr);
+        if (r <= 0)
+                return r;
+        if (q->holder >= 0) {
+                r = bus_peer_check_process(peer, peer->bus->manager->enforce, q->holder, &e);
+                if (r < 0)
+                        return bus_refuse(reterr, r, &e);
+        }
+        if (q->uid == (uid_t) -1)
+                q->uid = peer->uid;
+        q->pid = peer->pid;
+        if (free_and_strdup(&q->unit, peer->unit) < 0 ||
+            free_and_strdup(&q->unit_slice, peer->slice) < 0)
+                return -ENOMEM;
+        return 1;
+}
+
+static int pending_new(sd_bus_message *m, Peer *peer, PendingAcquire **ret, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
+        _cleanup_free_ PendingAcquire *p = malloc(sizeof(*p));
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Bus *b = peer->bus;
+        int r;
+
+        if (!p)
+                return -ENOMEM;
+        r = copy_call(m, &call);
+        if (r < 0)
+                return r;
+        r = bus_begin_call(peer, &e);
+        if (r < 0) {
+                b->manager->counters.refused++;
+                return bus_refuse(reterr, r, &e);
+        }
+        *p = (PendingAcquire){.bus = b, .peer = peer, .call = TAKE_PTR(call)};
+        TAILQ_INSERT_TAIL(&b->pending, p, link);
+        *ret = TAKE_PTR(p);
+        return 1;
+}
+
 int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         Bus *b = userdata;
         AcquireRequest q;
-        PendingAcquire *p;
+        PendingAcquire *p = NULL;
         Waiter *waiter;
         Peer *peer;
         int r;
@@ -232,49 +279,13 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
                 b->manager->counters.refused++;
                 return bus_refuse(reterr, r, &e);
         }
-        r = check_users(&q, peer, reterr);
-        if (r >= 0)
-                r = check_may_acquire(m, &q, peer, reterr);
+        r = check_request(m, &q, peer, reterr);
+        if (r > 0)
+                r = pending_new(m, peer, &p, reterr);
         if (r <= 0) {
                 acquire_request_done(&q);
                 return r < 0 ? r : 1;
         }
-        if (q.holder >= 0) {
-                r = bus_peer_check_process(peer, b->manager->enforce, q.holder, &e);
-                if (r < 0) {
-                        acquire_request_done(&q);
-                        return bus_refuse(reterr, r, &e);
-                }
-        }
-        if (q.uid == (uid_t) -1)
-                q.uid = peer->uid;
-        q.pid = peer->pid;
-        if (free_and_strdup(&q.unit, peer->unit) < 0 ||
-            free_and_strdup(&q.unit_slice, peer->slice) < 0) {
-                acquire_request_done(&q);
-                return -ENOMEM;
-        }
-        r = bus_begin_call(peer, &e);
-        if (r < 0) {
-                acquire_request_done(&q);
-                b->manager->counters.refused++;
-                return bus_refuse(reterr, r, &e);
-        }
-        p = malloc(sizeof(*p));
-        if (!p) {
-                bus_end_call(peer);
-                acquire_request_done(&q);
-                return -ENOMEM;
-        }
-        *p = (PendingAcquire){.bus = b, .peer = peer};
-        r = copy_call(m, &p->call);
-        if (r < 0) {
-                free(p);
-                bus_end_call(peer);
-                acquire_request_done(&q);
-                return r;
-        }
-        TAILQ_INSERT_TAIL(&b->pending, p, link);
         /* p is gone when this returns, unless there is a waiter. */
         manager_acquire(b->manager, &q, acquire_done, p, &waiter);
         if (waiter)

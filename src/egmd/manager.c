@@ -4,12 +4,9 @@
 
 #include "accounts.h"
 #include "confine.h"
-#include "fd-util.h"
-#include "holders.h"
 #include "lifeline.h"
 #include "log.h"
 #include "manager.h"
-#include "pidfd.h"
 #include "records.h"
 #include "region-delegate.h"
 #include "region-scrub.h"
@@ -199,65 +196,7 @@ Lease *manager_find_lease(const Manager *m, uint64_t id) {
         return RB_FIND(LeaseTree, (LeaseTree *) &m->leases, &key);
 }
 
-/* ---- what keeps a lease ---- */
-
-static void on_closed(Lifeline *line, void *userdata) {
-        Lease *l = userdata;
-
-        l->lifetime_open = false;
-        manager_check_lease(l->manager, l);
-}
-
-static void on_unbound(Lifeline *line, pid_t pid, void *userdata) {
-        Lease *l = userdata;
-        Manager *m = l->manager;
-
-        l->n_bound = lifeline_bound(line);
-        manager_lease_changed(m, l);
-        manager_check_lease(m, l);
-}
-
-static const LifelineOps lifeline_ops = {.closed = on_closed, .unbound = on_unbound};
-
-int manager_lifeline_new(Manager *m, Lease *l, int *ret_fd) {
-        int r;
-
-        assert(!l->lifeline);
-
-        l->manager = m;
-        if (m->state) {
-                _cleanup_close_ int holder_fd = -EBADF;
-                int fd;
-
-                r = state_make_lifetime(m->state, l->id, &fd, &holder_fd);
-                if (r < 0)
-                        return r;
-                r = manager_lifeline_adopt(m, l, fd);
-                if (r < 0)
-                        return r;
-                *ret_fd = TAKE_FD(holder_fd);
-                return 0;
-        }
-        r = lifeline_new(m->event, &lifeline_ops, l, &l->lifeline, ret_fd);
-        if (r < 0)
-                return r;
-        l->lifetime_open = true;
-        return 0;
-}
-
-int manager_lifeline_adopt(Manager *m, Lease *l, int fd) {
-        int r;
-
-        assert(!l->lifeline);
-
-        l->manager = m;
-        r = lifeline_adopt(m->event, &lifeline_ops, l, fd, &l->lifeline);
-        if (r < 0)
-                return r;
-        /* Where nobody has it open, the event loop tells so. */
-        l->lifetime_open = true;
-        return 0;
-}
+/* ---- a lease comes and ends ---- */
 
 void manager_insert_lease(Manager *m, Lease *l) {
         l->manager = m;
@@ -354,111 +293,6 @@ void manager_check_lease(Manager *m, Lease *l) {
                 let_go(m, l, "nothing keeps it any more");
         else
                 collect_lease(m, l);
-}
-
-static int refuse_process(int r, EgmError *reterr) {
-        if (r == -EDEADLK)
-                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "egmd itself would keep it for good");
-        if (r == -ESRCH)
-                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
-        if (r == -EBADF || r == -EREMOTE)
-                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "Not the pidfd of a process that can be seen from here");
-        return r;
-}
-
-static int check_kept(const Lease *l, EgmError *reterr) {
-        if (lease_is_kept(l))
-                return 0;
-        return egm_error_set(reterr, EGM_ERROR_DRAINING, "Lease %" PRIu64 " has ended and is %s",
-                             l->id, lease_state_to_string(lease_state(l)));
-}
-
-int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
-        pid_t pid;
-        int r;
-
-        assert(m);
-        assert(l);
-
-        r = check_kept(l, reterr);
-        if (r < 0)
-                return r;
-        r = pidfd_get_pid(pidfd, &pid);
-        if (r >= 0) {
-                r = pidfd_is_dead(pidfd);
-                if (r > 0)
-                        r = -ESRCH;
-        }
-        if (r < 0)
-                return refuse_process(r, reterr);
-        return confine_admit(m, l, pidfd, reterr);
-}
-
-int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
-        bool fresh;
-        pid_t pid;
-        int r;
-
-        assert(m);
-        assert(l);
-
-        r = check_kept(l, reterr);
-        if (r < 0)
-                return r;
-        if (fds_are_scarce())
-                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
-                                     "egmd has too few descriptors left to watch another process");
-        r = lifeline_bind(l->lifeline, pidfd, &pid);
-        if (r > 0) {
-                /* A zombie has its number still. */
-                int k = pid == getpid() ? -EDEADLK : pidfd_is_dead(pidfd) == 0 ? 0 : -ESRCH;
-
-                if (k < 0) {
-                        lifeline_unbind(l->lifeline, pid);
-                        r = k;
-                }
-        }
-        if (r == -EDEADLK || r == -ESRCH || r == -EBADF || r == -EREMOTE)
-                return refuse_process(r, reterr);
-        if (r == -E2BIG)
-                return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
-                                     "Lease %" PRIu64 " is bound to %u processes; the limit is %u",
-                                     l->id, l->n_bound, LIFELINE_BOUND_MAX);
-        if (r < 0)
-                return r;
-        fresh = r > 0;
-        r = confine_admit(m, l, pidfd, reterr);
-        if (r >= 0 && fresh)
-                r = record_lease(m, l);
-        if (r < 0 && fresh)
-                lifeline_unbind(l->lifeline, pid);
-        if (r < 0 || !fresh)
-                return r;
-        l->n_bound = lifeline_bound(l->lifeline);
-        free(l->holder_unit);
-        if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit, NULL) < 0)
-                l->holder_unit = NULL;
-        manager_lease_changed(m, l);
-        return 0;
-}
-
-int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr) {
-        int r;
-
-        assert(m);
-        assert(l);
-
-        if (!lease_is_kept(l) || lease_state(l) == LEASE_LOST)
-                return egm_error_set(reterr, EGM_ERROR_DRAINING,
-                                     "Lease %" PRIu64 " has ended and is %s", l->id,
-                                     lease_state_to_string(lease_state(l)));
-        r = lifeline_reopen(l->lifeline, ret_lifetime_fd);
-        if (r < 0)
-                return r;
-        l->lifetime_open = true;
-        return 0;
 }
 
 /* ---- a slice's way back ---- */
