@@ -111,13 +111,11 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         Bus *b = userdata;
         uint8_t type;
 
-        if (queued(b) <= QUEUED_MAX && !b->queue_source)
-                return 0;
-        if (!b->queue_source)
+        if (queued(b) > QUEUED_MAX && !b->queue_source)
                 (void) sd_event_source_set_enabled(b->pause_source, SD_EVENT_ONESHOT);
         if (sd_bus_message_get_type(m, &type) < 0 || type != SD_BUS_MESSAGE_METHOD_CALL)
                 return 0;
-        return b->queue_source ? hold_back(b, m) : 0;
+        return b->queue_source ? hold_back(b, m) : bus_reader_admit(b, m, reterr);
 }
 
 bool bus_is_stuck(const Bus *b) {
@@ -169,7 +167,7 @@ static size_t explained(const Bus *b) {
         RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
                 n += 1 + lifeline_bound(l->lifeline);
         TAILQ_FOREACH (p, &b->peers, link)
-                messages += p->n_waiting;
+                messages += p->n_waiting + p->n_held;
         return n + FDS_OF_MESSAGE * messages;
 }
 

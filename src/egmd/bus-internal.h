@@ -37,7 +37,10 @@ struct Bus {
         sd_event_source *objects_source;
         sd_bus_message **held; /* signals that are sent behind that answer */
         size_t n_held, room_held;
-        gid_t group; /* whose members may acquire; (gid_t) -1: no such group */
+        sd_event_source *readers_source; /* asks again what they have read */
+        uint64_t readers_usec;           /* in so long */
+        bool is_blind;                   /* the bus does not say */
+        gid_t group;                     /* whose members may acquire; (gid_t) -1: no such group */
 };
 
 /* ---- bus-peer.c: who calls ---- */
@@ -53,6 +56,12 @@ struct Peer {
         char *slice; /* that the unit is in, or NULL */
         QuotaParty *party;
         unsigned n_calls; /* of this name, that wait for their answer */
+        /* Bytes that it has been answered and is not known to have read; those of them the bus has been asked about; and
+         * those that are being put together. */
+        uint64_t unread, asked, coming;
+        sd_bus_slot *stats;
+        sd_bus_message **held; /* calls that wait until it has read */
+        size_t n_held;
         gid_t *gids;
         size_t n_gids;
         sd_bus_message **waiting; /* calls that came before the answer */
@@ -85,6 +94,15 @@ void bus_bounds_free(Bus *b);
 bool bus_is_stuck(const Bus *b);
 /* As fds_are_scarce(). If that is nobody's fault who could still do something about it, we leave. */
 bool bus_fds_are_scarce(Bus *b);
+
+/* ---- bus-readers.c: callers that do not read ---- */
+
+/* 0: go on; 1: it comes again; negative: refused. */
+int bus_reader_admit(Bus *b, sd_bus_message *m, sd_bus_error *reterr);
+/* A GetManagedObjects is being answered; its size, roughly. And: it has been. */
+uint64_t bus_reader_begin(Bus *b, const char *name);
+void bus_reader_end(Bus *b, const char *name, uint64_t size);
+void bus_reader_done(Peer *p);
 
 /* ---- bus-polkit.c: what polkit allows beyond that ---- */
 

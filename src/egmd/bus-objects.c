@@ -20,11 +20,13 @@ struct ObjectsCall {
         sd_bus_message *call;
         sd_bus_message *reply; /* NULL: not begun */
         uint64_t next_lease;
+        uint64_t size; /* roughly */
         TAILQ_ENTRY(ObjectsCall) link;
 };
 
 static ObjectsCall *objects_call_free(Bus *b, ObjectsCall *c) {
         TAILQ_REMOVE(&b->objects, c, link);
+        bus_reader_end(b, sd_bus_message_get_sender(c->call), c->size);
         sd_bus_message_unref(c->call);
         sd_bus_message_unref(c->reply);
         return mfree(c);
@@ -326,7 +328,7 @@ static int on_get_objects(sd_bus_message *m, void *userdata, sd_bus_error *reter
         c = malloc(sizeof(*c));
         if (!c)
                 return -ENOMEM;
-        *c = (ObjectsCall){.call = sd_bus_message_ref(m)};
+        *c = (ObjectsCall){.call = sd_bus_message_ref(m), .size = bus_reader_begin(b, sender)};
         TAILQ_INSERT_TAIL(&b->objects, c, link);
         if (!b->objects_source)
                 serve_in_turns(b);

@@ -22,6 +22,7 @@ static Peer *peer_free(Peer *p) {
         for (size_t i = 0; i < p->n_waiting; i++)
                 sd_bus_message_unref(p->waiting[i]);
         free(p->waiting);
+        bus_reader_done(p);
         sd_bus_slot_unref(p->query);
         free(p->gids);
         assert(p->n_calls == 0);

@@ -120,9 +120,7 @@ void attack_matches(void) {
         }
 }
 
-static sd_bus *never_reads(unsigned n_calls) {
-        sd_bus *b = scene_client();
-
+static void ask_for_objects(sd_bus *b, unsigned n_calls) {
         for (unsigned k = 0; k < n_calls; k++) {
                 sd_bus_message *m = managed_objects(b);
                 uint64_t cookie;
@@ -132,6 +130,12 @@ static sd_bus *never_reads(unsigned n_calls) {
                 sd_bus_message_unref(m);
         }
         assert_true(sd_bus_flush(b) >= 0);
+}
+
+static sd_bus *never_reads(unsigned n_calls) {
+        sd_bus *b = scene_client();
+
+        ask_for_objects(b, n_calls);
         return b;
 }
 
@@ -154,14 +158,80 @@ void attack_never_reads(void) {
                 leave(clients[i]);
 }
 
-/* More than that: egmd must find out that nothing it says is taken any more, and leave; and the next one must be able to work
- * while those who do not read are still there. */
+/* ---- more than the bus keeps of one sender's ---- */
+
+#define N_GREEDY 6U
+#define N_GREEDY_CALLS 40U
+#define N_MODEST 220U
+
+static sd_bus *hostile[N_GREEDY + N_MODEST];
+
+/* As nobody, where we can be somebody else: what a user leaves unread is his. */
+static sd_bus *stranger(void) {
+        bool root = geteuid() == 0;
+        sd_bus *b;
+
+        if (root)
+                assert_int_equal(seteuid(65534), 0);
+        b = scene_client();
+        if (root)
+                assert_int_equal(seteuid(0), 0);
+        return b;
+}
+
+/* Whoever asks behind them, and is answered, knows that they were. */
+static bool ask_behind(void) {
+        sd_bus_message *m = managed_objects(scene_bus());
+        int r = sd_bus_call(scene_bus(), m, 10 * USEC_PER_SEC, NULL, NULL);
+
+        sd_bus_message_unref(m);
+        return r >= 0;
+}
+
+/* 140 MB for a few that ask again and again, and as much for many that ask once. */
+static bool leave_unread(void) {
+        for (size_t i = 0; i < ELEMENTSOF(hostile); i++)
+                hostile[i] = stranger();
+        for (size_t i = 0; i < N_MODEST; i++)
+                ask_for_objects(hostile[N_GREEDY + i], 1);
+        if (!ask_behind())
+                return false;
+        for (unsigned k = 0; k < N_GREEDY_CALLS; k += 8) {
+                for (size_t i = 0; i < N_GREEDY; i++)
+                        ask_for_objects(hostile[i], 8);
+                if (!ask_behind())
+                        return false;
+        }
+        return true;
+}
+
+static void unread_end(void) {
+        for (size_t i = 0; i < ELEMENTSOF(hostile); i++)
+                leave(hostile[i]);
+}
+
+/* Nobody else notices, and once they are gone or read, everything is as before. */
+void attack_greedy(void) {
+        unsigned pending = 0;
+
+        assert_true(leave_unread());
+        /* One of them reads: it gets all that it has asked for. */
+        for (unsigned k = 0; k < 8; k++)
+                scene_send(hostile[0], managed_objects(hostile[0]), &pending);
+        for (size_t i = 1; i < ELEMENTSOF(hostile); i++)
+                leave(hostile[i]);
+        scene_collect(hostile[0], &pending);
+        leave(hostile[0]);
+}
+
+/* On a bus that does not say who reads: egmd must find out that nothing it says is taken any more, and leave; and the next
+ * one must be able to work while those who do not read are still there. */
 void attack_block_the_bus(void) {
-        sd_bus *clients[5], *flooder;
+        sd_bus *flooder;
 
         attack_fill();
-        for (size_t i = 0; i < ELEMENTSOF(clients); i++)
-                clients[i] = never_reads(N_CALLS);
+        assert_false(leave_unread());
+        /* It notices once there is more than a little that it cannot say. */
         flooder = never_reads(N_CALLS);
         scene_await_end();
         scene_revive();
@@ -175,7 +245,6 @@ void attack_block_the_bus(void) {
         }
         attack_drop();
         scene_attack("floods.blocked", attack_no_reply);
-        for (size_t i = 0; i < ELEMENTSOF(clients); i++)
-                leave(clients[i]);
+        unread_end();
         leave(flooder);
 }

@@ -32,6 +32,7 @@ void attack_fill(void);
 void attack_floods(void);
 void attack_matches(void);
 void attack_never_reads(void);
-/* Restarts the daemon. */
+void attack_greedy(void);
+/* Restarts the daemon, where the bus does not tell it who reads. */
 void attack_block_the_bus(void);
 void attack_drop(void);

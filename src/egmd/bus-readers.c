@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <inttypes.h>
+
+#include "bus-internal.h"
+#include "log.h"
+
+/* Callers that do not read.
+ *
+ * dbus-daemon keeps what a client does not read, and counts it as the sender's: at 127 MiB it takes nothing from him any
+ * more, and nobody is answered. So nobody gets more than a share of that without reading. What a caller has been
+ * answered is counted, roughly, and when that is much, his calls wait until the bus says that he has read it. It knows
+ * how much it keeps for whom; no caller has to do anything for that, and none can lie about it.
+ *
+ * The bus lets a connection have 128 calls without an answer, so those that wait are few. */
+
+/* Most answers have less. */
+#define ANSWER_SIZE (2 * KIB)
+/* What one lease adds to the longer ones. */
+#define LEASE_SIZE 64U
+#define LEASE_OBJECT_SIZE (1 * KIB)
+
+/* Of one connection, of one user's; and of everybody's but root's, for what is longer. */
+#define CONNECTION_MAX (256 * KIB)
+#define USER_MAX (16 * MIB)
+#define ALL_MAX (64 * MIB)
+#define HELD_MAX 256U
+/* How soon the bus is asked again: later and later, for as long as nobody reads. */
+#define AGAIN_MIN_USEC (10 * USEC_PER_MSEC)
+#define AGAIN_MAX_USEC (320 * USEC_PER_MSEC)
+
+static uint64_t owed(const Peer *p) {
+        return p->unread + p->coming;
+}
+
+static bool is_over(const Peer *p, bool is_long) {
+        uint64_t user = 0, all = 0;
+        const Peer *q;
+
+        if (owed(p) >= CONNECTION_MAX)
+                return true;
+        TAILQ_FOREACH (q, &p->bus->peers, link) {
+                if (q->uid == p->uid)
+                        user += owed(q);
+                if (q->uid != 0)
+                        all += owed(q);
+        }
+        return user >= USER_MAX || (is_long && p->uid != 0 && all >= ALL_MAX);
+}
+
+/* ---- what the bus says ---- */
+
+static int read_outgoing(sd_bus_message *m, uint64_t *ret) {
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *key;
+                uint32_t u;
+
+                r = sd_bus_message_read(m, "s", &key);
+                if (r >= 0 && streq(key, "OutgoingBytes")) {
+                        r = sd_bus_message_read(m, "v", "u", &u);
+                        if (r < 0)
+                                return r;
+                        *ret = u;
+                        return 0;
+                }
+                if (r >= 0)
+                        r = sd_bus_message_skip(m, "v");
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        return r < 0 ? r : -ENODATA;
+}
+
+static void take_up(Bus *b) {
+        Peer *p;
+
+        TAILQ_FOREACH (p, &b->peers, link) {
+                if (p->n_held == 0 || is_over(p, false))
+                        continue;
+                /* Those that are still too many come back here, in their order. */
+                for (size_t i = 0; i < p->n_held; i++) {
+                        int r = sd_bus_enqueue_for_read(b->bus, p->held[i]);
+
+                        if (r < 0)
+                                (void) log_warning_errno(r, "Failed to take up a call again: %m");
+                        sd_bus_message_unref(p->held[i]);
+                }
+                p->n_held = 0;
+                b->readers_usec = 0;
+        }
+}
+
+static int on_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Peer *p = userdata;
+        uint64_t left = 0;
+        int r = 0;
+
+        p->stats = sd_bus_slot_unref(p->stats);
+        if (!bus_says(m))
+                r = -EPERM;
+        else if (!e)
+                r = read_outgoing(m, &left);
+        else if (!sd_bus_error_has_name(e, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
+                r = -sd_bus_error_get_errno(e);
+        if (r < 0) {
+                /* dbus-broker has other ways, and needs none of this. */
+                (void) log_info_errno(r, "The bus does not say who reads his answers, so nobody "
+                                         "is made to wait for that: %m");
+                p->bus->is_blind = true;
+                left = 0;
+        }
+        /* It may keep signals and what others have said, too. */
+        p->unread = p->unread - p->asked + MIN(left, p->asked);
+        take_up(p->bus);
+        return 0;
+}
+
+static void ask(Peer *p) {
+        int r;
+
+        if (p->unread == 0 || p->stats)
+                return;
+        p->asked = p->unread;
+        r = sd_bus_call_method_async(p->bus->bus, &p->stats, "org.freedesktop.DBus",
+                                     "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats",
+                                     "GetConnectionStats", on_stats, p, "s", p->name);
+        if (r < 0)
+                (void) log_debug_errno(r, "Failed to ask what %s has read: %m", p->name);
+}
+
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* While anybody waits: whoever reads now makes room, and nothing tells of it. */
+static int ask_again(Bus *b) {
+        Peer *p;
+        int r;
+
+        TAILQ_FOREACH (p, &b->peers, link)
+                ask(p);
+        b->readers_usec = MAX(2 * b->readers_usec, AGAIN_MIN_USEC);
+        b->readers_usec = MIN(b->readers_usec, AGAIN_MAX_USEC);
+        if (!b->readers_source)
+                return sd_event_add_time_relative(b->manager->event, &b->readers_source,
+                                                  CLOCK_MONOTONIC, b->readers_usec, USEC_PER_MSEC,
+                                                  on_again, b);
+        r = sd_event_source_set_time_relative(b->readers_source, b->readers_usec);
+        return r < 0 ? r : sd_event_source_set_enabled(b->readers_source, SD_EVENT_ONESHOT);
+}
+
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
+        Bus *b = userdata;
+        const Peer *p;
+
+        /* Those may have room that others have left behind. */
+        take_up(b);
+        TAILQ_FOREACH (p, &b->peers, link)
+                if (p->n_held > 0)
+                        return ask_again(b);
+        return 0;
+}
+
+/* ---- calls ---- */
+
+static int hold(Peer *p, sd_bus_message *m, sd_bus_error *reterr) {
+        Bus *b = p->bus;
+        sd_bus_message **t;
+        int enabled, r = 0;
+
+        if (p->n_held >= HELD_MAX || bus_fds_are_scarce(b))
+                return sd_bus_error_setf(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                         "%zu calls of %s wait until it has read its answers",
+                                         p->n_held, p->name);
+        t = realloc(p->held, (p->n_held + 1) * sizeof(*t));
+        if (!t)
+                return -ENOMEM;
+        p->held = t;
+        t[p->n_held++] = sd_bus_message_ref(m);
+        if (owed(p) >= CONNECTION_MAX)
+                ask(p);
+        if (!b->readers_source || sd_event_source_get_enabled(b->readers_source, &enabled) <= 0)
+                r = ask_again(b);
+        return r < 0 ? r : 1;
+}
+
+/* Of an answer. What it is of GetManagedObjects is counted when that begins. */
+static uint64_t estimate(Bus *b, sd_bus_message *m) {
+        const char *interface = sd_bus_message_get_interface(m), *path = sd_bus_message_get_path(m);
+
+        if (!sd_bus_message_get_expect_reply(m))
+                return 0;
+        if (interface && strncmp(interface, "org.nvidia.", strlen("org.nvidia.")) == 0)
+                return ANSWER_SIZE;
+        if (path && strncmp(path, EGM_LEASE_PATH "/", strlen(EGM_LEASE_PATH "/")) == 0)
+                return ANSWER_SIZE;
+        return ANSWER_SIZE + LEASE_SIZE * (uint64_t) b->manager->n_leases;
+}
+
+int bus_reader_admit(Bus *b, sd_bus_message *m, sd_bus_error *reterr) {
+        uint64_t size;
+        Peer *p;
+        int r;
+
+        if (b->is_blind || !sd_bus_message_get_sender(m))
+                return 0;
+        r = bus_peer_get(b, m, &p, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        size = estimate(b, m);
+        if (p->n_held > 0 || (size > 0 && is_over(p, size > ANSWER_SIZE)))
+                return hold(p, m, reterr);
+        p->unread += size;
+        return 0;
+}
+
+uint64_t bus_reader_begin(Bus *b, const char *name) {
+        uint64_t size = LEASE_OBJECT_SIZE * (uint64_t) b->manager->n_leases;
+        Peer *p = name ? bus_peer_find(b, name) : NULL;
+
+        if (p)
+                p->coming += size;
+        return size;
+}
+
+void bus_reader_end(Bus *b, const char *name, uint64_t size) {
+        Peer *p = name ? bus_peer_find(b, name) : NULL;
+
+        if (!p)
+                return;
+        /* It may have been met only since. */
+        p->coming -= MIN(size, p->coming);
+        p->unread += size;
+        if (p->n_held > 0)
+                ask(p);
+}
+
+void bus_reader_done(Peer *p) {
+        for (size_t i = 0; i < p->n_held; i++)
+                sd_bus_message_unref(p->held[i]);
+        p->held = mfree(p->held);
+        p->n_held = 0;
+        p->stats = sd_bus_slot_unref(p->stats);
+}
