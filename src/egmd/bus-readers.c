@@ -82,7 +82,7 @@ static void take_up(Bus *b) {
         Peer *p;
 
         TAILQ_FOREACH (p, &b->peers, link) {
-                if (p->n_held == 0 || is_over(p, false))
+                if (p->n_held == 0 || (!b->is_blind && is_over(p, false)))
                         continue;
                 /* Those that are still too many come back here, in their order. */
                 for (size_t i = 0; i < p->n_held; i++) {
@@ -110,7 +110,9 @@ static int on_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 r = read_outgoing(m, &left);
         else if (!sd_bus_error_has_name(e, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
                 r = -sd_bus_error_get_errno(e);
-        if (r < 0) {
+        if (r == -ETIMEDOUT || r == -ENOMEM)
+                left = p->asked; /* once more, when it matters */
+        else if (r < 0) {
                 /* dbus-broker has other ways, and needs none of this. */
                 (void) log_info_errno(r, "The bus does not say who reads his answers, so nobody "
                                          "is made to wait for that: %m");
