@@ -182,7 +182,7 @@ static sd_bus *stranger(void) {
 /* Whoever asks behind them, and is answered, knows that they were. */
 static bool ask_behind(void) {
         sd_bus_message *m = managed_objects(scene_bus());
-        int r = sd_bus_call(scene_bus(), m, 10 * USEC_PER_SEC, NULL, NULL);
+        int r = sd_bus_call(scene_bus(), m, 30 * USEC_PER_SEC, NULL, NULL);
 
         sd_bus_message_unref(m);
         return r >= 0;
