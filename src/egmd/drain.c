@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <inttypes.h>
+
+#include "confine.h"
 #include "drain.h"
 #include "drain-claims.h"
 #include "fd-store.h"
@@ -32,10 +35,13 @@ typedef struct DrainScan {
         bool ignore_inaccessible;
         dev_t pipe_dev;
         ProcStill *still;
-        Enforce *enforce;                       /* the manager's, or NULL */
-        EnforceFlight *flights, *flights_after; /* before the look, and after it */
-        size_t n_flights, n_flights_after;
+        Enforce *enforce;             /* the manager's, or NULL */
+        EnforceLook look;             /* its flights: also those before a look at /proc */
+        EnforceFlight *flights_after; /* and after it */
+        size_t n_flights_after;
         bool flights_known; /* then nobody maps what is enforced and revoked; who has can be seen */
+        bool quick;         /* the kernel listed the mappings: /proc was only asked who they are */
+        uint64_t started;
         HolderList found;
         bool *entitled; /* each of them to a descriptor of his region */
         bool held;      /* somebody holds something up */
@@ -47,7 +53,8 @@ struct Drain {
         sd_event_source *settle;
         uint64_t turn; /* of the scan that starts next */
         bool again;    /* a full one is wanted after it */
-        bool look;     /* a full one is wanted though nothing may drain */
+        bool look;     /* one at all of /proc is wanted though nothing may drain */
+        bool quick;    /* so was the last full one */
         sd_event_source *recheck;
         ProcStill *still;  /* what the last full scan leaves for the next; its own while it runs */
         Culprit *blockers; /* who held something up at the last full scan */
@@ -60,8 +67,8 @@ static DrainScan *drain_scan_free(DrainScan *s) {
         holder_list_done(&s->found);
         proc_still_free(s->still);
         free(s->entitled);
-        free(s->flights);
         free(s->flights_after);
+        enforce_look_done(&s->look);
         free(s->devices);
         free(s->regions);
         free(s->pids);
@@ -97,6 +104,7 @@ Drain *drain_free(Drain *d) {
 
 static int scan_work(void *userdata) {
         DrainScan *s = userdata;
+        _cleanup_free_ pid_t *mappers = NULL;
         HolderScan scan = {
                         .devices = s->devices,
                         .n_devices = s->n,
@@ -110,9 +118,19 @@ static int scan_work(void *userdata) {
         };
         int r;
 
+        if (s->quick && enforce_look(s->enforce, &s->look) >= 0 &&
+            enforce_look_pids(&s->look, &mappers, &scan.n_pids) >= 0) {
+                s->flights_known = true;
+                scan.pids = mappers;
+                /* Who holds it up is known; only their names may be missing. */
+                (void) holders_scan(&scan, &s->found);
+                return 0;
+        }
+        s->quick = false;
+        enforce_look_done(&s->look);
         /* Before the mappings: who is not under way any more has his by now. */
-        s->flights_known =
-                        s->enforce && enforce_flights(s->enforce, &s->flights, &s->n_flights) >= 0;
+        s->flights_known = s->enforce &&
+                           enforce_flights(s->enforce, &s->look.flights, &s->look.n_flights) >= 0;
         r = holders_scan(&scan, &s->found);
         if (s->flights_known && r >= 0)
                 s->flights_known = enforce_flights(s->enforce, &s->flights_after,
@@ -154,6 +172,31 @@ static bool is_shut(const DrainScan *scan, const Slice *s) {
         return scan->flights_known && r->enforced && s->lease->revoked;
 }
 
+/* Only bearers can have mapped it, so the kernel's list of mappings tells all. */
+static bool is_listed_by_kernel(const Slice *s) {
+        const Region *r = s->region;
+        const Lease *l = s->lease;
+
+        return r->enforced && l->revoked && confine_holds(l) && !l->unclaimed;
+}
+
+/* Does anybody (pid: this process) map some of it, as the kernel lists it? */
+static bool is_mapped(const DrainScan *scan, const Slice *s, pid_t pid) {
+        const Region *r = s->region;
+        uint64_t rdev = enforce_rdev(r->info->devnum);
+
+        for (size_t i = 0; i < scan->look.n_mappings; i++) {
+                const EnforceMapping *m = scan->look.mappings + i;
+
+                /* Where all mappings lead to everything, offsets say nothing. */
+                if (m->rdev == rdev && (pid == 0 || (pid_t) m->pid == pid) &&
+                    (!r->provider || !r->provider->offsets ||
+                     (m->start < s->offset + s->size && s->offset < m->end)))
+                        return true;
+        }
+        return false;
+}
+
 /* Of what nobody is known to have had, anybody whose lease is not known either may have some. */
 static bool may_have(const EnforceFlight *f, const Slice *s) {
         return f->number == s->lease->id ||
@@ -161,8 +204,9 @@ static bool may_have(const EnforceFlight *f, const Slice *s) {
 }
 
 static bool was_there(const DrainScan *scan, const EnforceFlight *f) {
-        for (size_t i = 0; i < scan->n_flights; i++)
-                if (scan->flights[i].pid == f->pid && scan->flights[i].started == f->started)
+        for (size_t i = 0; i < scan->look.n_flights; i++)
+                if (scan->look.flights[i].pid == f->pid &&
+                    scan->look.flights[i].started == f->started)
                         return true;
         return false;
 }
@@ -170,8 +214,8 @@ static bool was_there(const DrainScan *scan, const EnforceFlight *f) {
 /* Did somebody pass the gate before it was shut who has no mapping yet? Or was somebody forked during the look, perhaps with a mapping
  * of one that was gone before it was looked at? */
 static bool is_awaited(const DrainScan *scan, const Slice *s) {
-        for (size_t i = 0; i < scan->n_flights; i++)
-                if (scan->flights[i].under_way && may_have(scan->flights + i, s))
+        for (size_t i = 0; i < scan->look.n_flights; i++)
+                if (scan->look.flights[i].under_way && may_have(scan->look.flights + i, s))
                         return true;
         for (size_t i = 0; i < scan->n_flights_after; i++)
                 if (may_have(scan->flights_after + i, s) &&
@@ -186,7 +230,7 @@ static bool holds_up(const DrainScan *scan, size_t i, const Slice *s) {
 
         if (scan->regions[h->device] != s->region)
                 return false;
-        return ranges_overlap(&h->mapped, s->offset, s->size) ||
+        return ranges_overlap(&h->mapped, s->offset, s->size) || is_mapped(scan, s, h->pid) ||
                (h->has_fd && !is_shut(scan, s) && !(scan->entitled && scan->entitled[i]));
 }
 
@@ -212,7 +256,7 @@ static int remember_blocker(Drain *d, const Holder *h) {
 
 /* True when somebody holds it up. */
 static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
-        bool held = is_shut(scan, s) && is_awaited(scan, s);
+        bool held = (is_shut(scan, s) && is_awaited(scan, s)) || is_mapped(scan, s, 0);
 
         for (size_t i = 0; i < scan->found.n; i++) {
                 const Holder *h = scan->found.items + i;
@@ -278,7 +322,7 @@ static void find_lingerers(const Drain *d, const DrainScan *scan) {
 static void settle_slice(Drain *d, DrainScan *scan, Slice *s) {
         Lease *l = s->lease;
 
-        if (!looked_at(scan, s->region)) {
+        if (!looked_at(scan, s->region) || (scan->quick && !is_listed_by_kernel(s))) {
                 scan->held = true; /* finding nobody would prove nothing */
                 return;
         }
@@ -289,7 +333,12 @@ static void settle_slice(Drain *d, DrainScan *scan, Slice *s) {
         if (judge(d, scan, s)) {
                 scan->held = true;
                 manager_lease_changed(d->manager, l);
-        } else if (manager_slice_drained(d->manager, s) < 0)
+                return;
+        }
+        /* Nobody looked who has it open. */
+        if (scan->quick)
+                d->look = ((Region *) s->region)->lingered = true;
+        if (manager_slice_drained(d->manager, s) < 0)
                 scan->held = true;
 }
 
@@ -389,7 +438,7 @@ static void scan_settled(Drain *d) {
          * lingerer to go. */
         if (!scan->pids)
                 manager_serve_waiters(d->manager);
-        if (d->again) {
+        if (d->again || (scan->quick && d->look)) {
                 int r = drain_scan_start(d, false);
 
                 if (r >= 0)
@@ -426,6 +475,11 @@ static void scan_done(int error, void *userdata) {
         }
         scan->worker = NULL;
         d->still = TAKE_PTR(scan->still);
+        log_debug("Looked for holders %s: %" PRIu64 " us",
+                  scan->quick  ? "in the kernel"
+                  : scan->pids ? "among those known"
+                               : "in /proc",
+                  (turn_now() - scan->started) / NSEC_PER_USEC);
         if (error < 0) {
                 /* Not knowing is not free. */
                 (void) log_warning_errno(
@@ -437,8 +491,11 @@ static void scan_done(int error, void *userdata) {
                 if (scan->pids)
                         scan->held = settle_partial(d, scan);
                 else {
-                        d->look = false;
-                        find_lingerers(d, scan);
+                        d->quick = scan->quick;
+                        if (!scan->quick) {
+                                d->look = false;
+                                find_lingerers(d, scan);
+                        }
                         d->blockers = mfree(d->blockers);
                         d->n_blockers = 0;
                         if (!settle_full(d, scan)) {
@@ -478,6 +535,22 @@ static int list_devices(const Manager *m, DrainScan *s) {
         return wanted;
 }
 
+/* Everything that drains is such that the kernel's list tells all; and something does. */
+static bool can_be_quick(const Manager *m) {
+        bool any = false;
+        const Slice *s;
+
+        if (!m->enforce)
+                return false;
+        for (size_t i = 0; i < m->n_regions; i++)
+                TAILQ_FOREACH (s, &m->regions[i]->draining, phase_link) {
+                        if (!is_listed_by_kernel(s))
+                                return false;
+                        any = true;
+                }
+        return any;
+}
+
 static int drain_scan_start(Drain *d, bool only_blockers) {
         _cleanup_(drain_scan_freep) DrainScan *s = NULL;
         Manager *m = d->manager;
@@ -493,6 +566,7 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                 return -ENOMEM;
         *s = (DrainScan){
                         .drain = d,
+                        .started = turn_now(),
                         .enforce = m->enforce,
                         .ignore_inaccessible = m->ignore_inaccessible,
                         .pipe_dev = m->state ? state_dev(m->state) : 0,
@@ -511,8 +585,11 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                         return -ENOMEM;
                 for (size_t i = 0; i < d->n_blockers; i++)
                         s->pids[s->n_pids++] = d->blockers[i].pid;
-        } else
+        } else {
                 s->turn = d->turn++;
+                /* Who waits for a look at /proc gets his turn. */
+                s->quick = !(d->look && d->quick) && can_be_quick(m);
+        }
         s->still = TAKE_PTR(d->still);
         r = worker_start(m->event, "holders", scan_work, scan_done, s, &s->worker);
         if (r < 0) {

@@ -28,7 +28,8 @@ typedef struct Kernel {
         struct bpf_object *object;
         struct bpf_link *links[N_PROGRAMS];
         struct bpf_link *flights;
-        int maps[N_MAPS]; /* object's */
+        struct bpf_link *watches, *mappings; /* NULL: the kernel does not offer it */
+        int maps[N_MAPS];                    /* object's */
         int dir;
 } Kernel;
 
@@ -39,6 +40,8 @@ static Kernel *kernel_free(Kernel *k) {
         for (size_t i = 0; i < N_PROGRAMS; i++)
                 (void) bpf_link__destroy(k->links[i]);
         (void) bpf_link__destroy(k->flights);
+        (void) bpf_link__destroy(k->watches);
+        (void) bpf_link__destroy(k->mappings);
         bpf_object__close(k->object);
         k->dir = safe_close(k->dir);
         return mfree(k);
@@ -122,15 +125,15 @@ static int kernel_set_highest(void *u, __u64 number) {
         return CALL(bpf_map_update_elem(k->maps[MAP_HIGHEST], &zero, &number, BPF_ANY));
 }
 
-static int kernel_flights(void *u, EnforceFlight **ret, size_t *ret_n) {
+/* All that an iterator writes: so many items. */
+static int iterate(const struct bpf_link *link, size_t item, void **ret, size_t *ret_n) {
         _cleanup_free_ char *buffer = NULL;
         _cleanup_close_ int fd = -EBADF;
-        const Kernel *k = u;
         size_t size = 0, room = 0;
 
-        if (!k->flights)
+        if (!link)
                 return -EOPNOTSUPP;
-        fd = bpf_iter_create(bpf_link__fd(k->flights));
+        fd = bpf_iter_create(bpf_link__fd(link));
         if (fd < 0)
                 return -errno;
         for (;;) {
@@ -152,11 +155,23 @@ static int kernel_flights(void *u, EnforceFlight **ret, size_t *ret_n) {
                         break;
                 size += (size_t) n;
         }
-        if (size % sizeof(EnforceFlight) != 0)
+        if (size % item != 0)
                 return -EBADMSG;
-        *ret = (EnforceFlight *) TAKE_PTR(buffer);
-        *ret_n = size / sizeof(EnforceFlight);
+        *ret = TAKE_PTR(buffer);
+        *ret_n = size / item;
         return 0;
+}
+
+static int kernel_flights(void *u, EnforceFlight **ret, size_t *ret_n) {
+        return iterate(((Kernel *) u)->flights, sizeof(**ret), (void **) ret, ret_n);
+}
+
+static int kernel_watches(void *u, EnforceWatch **ret, size_t *ret_n) {
+        return iterate(((Kernel *) u)->watches, sizeof(**ret), (void **) ret, ret_n);
+}
+
+static int kernel_mappings(void *u, EnforceMapping **ret, size_t *ret_n) {
+        return iterate(((Kernel *) u)->mappings, sizeof(**ret), (void **) ret, ret_n);
 }
 
 /* ---- pins ---- */
@@ -226,6 +241,8 @@ static const EnforceOps kernel_ops = {
                 .get_highest = kernel_get_highest,
                 .set_highest = kernel_set_highest,
                 .flights = kernel_flights,
+                .watches = kernel_watches,
+                .mappings = kernel_mappings,
                 .check = kernel_check,
                 .free = kernel_done,
 };
@@ -308,9 +325,19 @@ static int be_let_through(const Kernel *k) {
         return r < 0 ? r : kernel_set_bearer((void *) k, pidfd, &all);
 }
 
+static struct bpf_link *attach_iterator(const Kernel *k, const char *name) {
+        const struct bpf_program *p = bpf_object__find_program_by_name(k->object, name);
+
+        return p && bpf_program__autoload(p) ? bpf_program__attach_iter(p, NULL) : NULL;
+}
+
 static int load(Kernel *k) {
         int r;
 
+        /* Since Linux 5.12; without, the rest does. */
+        if (libbpf_find_vmlinux_btf_id("task_vma", BPF_TRACE_ITER) < 0)
+                (void) bpf_program__set_autoload(
+                                bpf_object__find_program_by_name(k->object, "egm_mappings"), false);
         r = bpf_object__load(k->object);
         if (r < 0)
                 return r;
@@ -328,8 +355,9 @@ static int load(Kernel *k) {
                 if (!k->links[i])
                         return p ? -errno : -EBADMSG;
         }
-        k->flights = bpf_program__attach_iter(
-                        bpf_object__find_program_by_name(k->object, "egm_flights"), NULL);
+        k->flights = attach_iterator(k, "egm_flights");
+        k->watches = attach_iterator(k, "egm_bearers");
+        k->mappings = attach_iterator(k, "egm_mappings");
         return pin_all(k);
 }
 

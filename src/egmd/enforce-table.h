@@ -39,10 +39,27 @@ typedef struct EnforceLease {
         EnforceSlice slices[ENFORCE_SLICES_MAX];
 } EnforceLease;
 
-/* A process that bears a number; under way: one of its threads may be between its right to map and the mapping. */
+/* A process that bears a number; under way: one of its threads may be between its right to map and the mapping, or between its
+ * mappings and their copy in a child. */
 typedef struct EnforceFlight {
         __u64 number;
         __u64 pid;
         __u64 started;
         __u64 under_way;
 } EnforceFlight;
+
+/* One process that bears a number, and the state of its memory: another one after every change of what it maps. */
+typedef struct EnforceWatch {
+        __u64 number;
+        __u64 pid;
+        __u64 memory;  /* which it is; 0: the kernel does not tell */
+        __u64 changes; /* how often it has changed */
+} EnforceWatch;
+
+/* What a process maps of a gated device. */
+typedef struct EnforceMapping {
+        __u64 rdev;
+        __u64 start;
+        __u64 end; /* UINT64_MAX: where it leads is not known */
+        __u64 pid;
+} EnforceMapping;

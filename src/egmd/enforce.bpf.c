@@ -22,6 +22,16 @@ struct inode {
 struct file {
         struct inode *f_inode;
 };
+struct seqcount {
+        unsigned sequence;
+};
+/* Counts changes of its mappings: plainly at first, then as a seqcount. */
+struct mm_struct {
+        int mm_lock_seq;
+};
+struct mm_struct___seqcount {
+        struct seqcount mm_lock_seq;
+};
 struct vm_area_struct {
         unsigned long vm_start;
         unsigned long vm_end;
@@ -34,6 +44,7 @@ struct task_struct {
         int tgid;
         __u64 start_boottime;
         struct task_struct *group_leader;
+        struct mm_struct *mm;
 };
 struct bpf_iter_meta {
         struct seq_file *seq;
@@ -41,6 +52,11 @@ struct bpf_iter_meta {
 struct bpf_iter__task {
         struct bpf_iter_meta *meta;
         struct task_struct *task;
+};
+struct bpf_iter__task_vma {
+        struct bpf_iter_meta *meta;
+        struct task_struct *task;
+        struct vm_area_struct *vma;
 };
 struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
@@ -59,11 +75,17 @@ struct linux_binprm;
 
 #if defined(__TARGET_ARCH_x86)
 #define NR_MMAP 9
+/* clone, fork, vfork, clone3; and those of 32-bit programs, which others may hit with something else: held up in vain, for once */
+#define IS_FORK(nr) \
+        ((nr) == 56 || (nr) == 57 || (nr) == 58 || (nr) == 435 || (nr) == 2 || (nr) == 120 || \
+         (nr) == 190)
 #define REGS_NUMBER(r) ((r)->orig_ax)
 #define REGS_LENGTH(r) ((r)->si)
 #define REGS_OFFSET(r) ((r)->r9)
 #else
 #define NR_MMAP 222
+/* clone, clone3; and those of 32-bit programs */
+#define IS_FORK(nr) ((nr) == 220 || (nr) == 435 || (nr) == 2 || (nr) == 120 || (nr) == 190)
 #define REGS_NUMBER(r) ((r)->syscallno)
 #define REGS_LENGTH(r) ((r)->regs[1])
 #define REGS_OFFSET(r) ((r)->regs[5])
@@ -74,6 +96,7 @@ struct linux_binprm;
 #define S_IFMT 0170000
 #define S_IFCHR 0020000
 #define CLONE_THREAD 0x00010000
+#define VM_MAYSHARE 0x80UL
 #define MAP_TYPE 0x0f
 #define MAP_PRIVATE 0x02
 #define PROT_BITS 7UL /* VM_READ, VM_WRITE and VM_EXEC are the same */
@@ -238,9 +261,10 @@ int BPF_PROG(egm_exec, struct linux_binprm *bprm, struct file *file, int ret) {
         return 0;
 }
 
-/* Threads of bearers inside mmap(): such a one may have passed the gate already, and its mapping is not to be seen yet. One
- * that has left is found, too, until it enters the kernel again, be it by an interrupt. And all bearers, by their leaders: who was
- * forked while others were looked at can have a mapping from one that has gone. */
+/* Threads of bearers inside mmap(): such a one may have passed the gate already, and its mapping is not to be seen yet. The same
+ * goes for fork(): the child has its copy of the mappings before anybody can see the child. One that has left is found, too,
+ * until it enters the kernel again, be it by an interrupt. And all bearers, by their leaders: who was forked while others were
+ * looked at can have a mapping from one that has gone. */
 SEC("iter/task")
 int egm_flights(struct bpf_iter__task *ctx) {
         struct task_struct *task = ctx->task;
@@ -255,7 +279,7 @@ int egm_flights(struct bpf_iter__task *ctx) {
         if (!b || b->n == 0)
                 return 0;
         regs = (struct pt_regs *) bpf_task_pt_regs(task);
-        flight.under_way = REGS_NUMBER(regs) == NR_MMAP;
+        flight.under_way = REGS_NUMBER(regs) == NR_MMAP || IS_FORK(REGS_NUMBER(regs));
         if (!flight.under_way && task->pid != task->tgid)
                 return 0;
         flight.pid = task->tgid;
@@ -266,6 +290,76 @@ int egm_flights(struct bpf_iter__task *ctx) {
                 flight.number = b->numbers[i];
                 bpf_seq_write(seq, &flight, sizeof(flight));
         }
+        return 0;
+}
+
+static __always_inline __u64 changes_of(struct mm_struct *mm) {
+        struct mm_struct___seqcount *s = (void *) mm;
+
+        if (bpf_core_field_exists(s->mm_lock_seq.sequence))
+                return BPF_CORE_READ(s, mm_lock_seq.sequence);
+        if (bpf_core_field_exists(mm->mm_lock_seq))
+                return (__u32) BPF_CORE_READ(mm, mm_lock_seq);
+        return 0;
+}
+
+/* Who may change mappings, and whether he did: asked before and after they are listed. */
+SEC("iter/task")
+int egm_bearers(struct bpf_iter__task *ctx) {
+        struct task_struct *task = ctx->task, *leader;
+        struct seq_file *seq = ctx->meta->seq;
+        struct mm_struct___seqcount *s = 0;
+        EnforceWatch watch = {};
+        struct mm_struct *mm;
+        EnforceBearer *b;
+
+        if (!task)
+                return 0;
+        leader = task->group_leader;
+        b = bpf_task_storage_get(&bearers, leader, 0, 0);
+        if (!b || b->n == 0)
+                return 0;
+        mm = task->mm;
+        /* The first thread may have ended before the others. */
+        if (!mm || (task->pid != task->tgid && leader->mm))
+                return 0;
+        watch.pid = task->tgid;
+        watch.changes = changes_of(mm);
+        if (bpf_core_field_exists(s->mm_lock_seq.sequence) ||
+            bpf_core_field_exists(mm->mm_lock_seq))
+                watch.memory = (__u64) mm;
+        for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                if (i >= b->n)
+                        break;
+                watch.number = b->numbers[i];
+                bpf_seq_write(seq, &watch, sizeof(watch));
+        }
+        return 0;
+}
+
+/* Everybody's mappings of gated devices. */
+SEC("iter/task_vma")
+int egm_mappings(struct bpf_iter__task_vma *ctx) {
+        struct vm_area_struct *vma = ctx->vma;
+        struct task_struct *task = ctx->task;
+        struct seq_file *seq = ctx->meta->seq;
+        EnforceMapping m = {};
+        struct file *file;
+        __u32 rdev;
+
+        if (!task || !vma)
+                return 0;
+        file = vma->vm_file;
+        if (!file || !gated(file, &rdev))
+                return 0;
+        m.rdev = rdev;
+        m.pid = task->tgid;
+        if (vma->vm_flags & VM_MAYSHARE) {
+                m.start = (__u64) vma->vm_pgoff << page_shift;
+                m.end = m.start + (vma->vm_end - vma->vm_start);
+        } else
+                m.end = ~0ULL;
+        bpf_seq_write(seq, &m, sizeof(m));
         return 0;
 }
 

@@ -182,6 +182,16 @@ int enforce_flights(Enforce *e, EnforceFlight **ret, size_t *ret_n) {
         return e->ops->flights(e->userdata, ret, ret_n);
 }
 
+int enforce_watches(Enforce *e, EnforceWatch **ret, size_t *ret_n) {
+        assert(e);
+        return e->ops->watches(e->userdata, ret, ret_n);
+}
+
+int enforce_mappings(Enforce *e, EnforceMapping **ret, size_t *ret_n) {
+        assert(e);
+        return e->ops->mappings(e->userdata, ret, ret_n);
+}
+
 int enforce_check(Enforce *e) {
         assert(e);
         return e->ops->check(e->userdata);

@@ -27,6 +27,8 @@ typedef struct EnforceOps {
         int (*get_highest)(void *u, __u64 *ret);
         int (*set_highest)(void *u, __u64 number);
         int (*flights)(void *u, EnforceFlight **ret, size_t *ret_n);
+        int (*watches)(void *u, EnforceWatch **ret, size_t *ret_n);
+        int (*mappings)(void *u, EnforceMapping **ret, size_t *ret_n);
         /* 1: somebody had taken the pins away, and they are back. */
         int (*check)(void *u);
         void (*free)(void *u);
@@ -69,6 +71,24 @@ int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void
 /* Who may have passed the gate without his mapping being there yet; the caller's to free. What is revoked before the call, and not
  * listed, has all its mappings. */
 int enforce_flights(Enforce *e, EnforceFlight **ret, size_t *ret_n);
+
+/* For enforce-look. */
+int enforce_watches(Enforce *e, EnforceWatch **ret, size_t *ret_n);
+int enforce_mappings(Enforce *e, EnforceMapping **ret, size_t *ret_n);
+
+/* Who maps what of gated devices, and whose mappings may be missing in that: flights as above, and bearers whose memory changed
+ * while we looked. What is revoked before the call, and neither listed nor in flight, no bearer maps. An error says nothing;
+ * -EOPNOTSUPP: the kernel does not offer it. */
+typedef struct EnforceLook {
+        EnforceMapping *mappings;
+        EnforceFlight *flights;
+        size_t n_mappings, n_flights;
+} EnforceLook;
+
+void enforce_look_done(EnforceLook *l);
+int enforce_look(Enforce *e, EnforceLook *ret);
+/* The processes of its mappings; never NULL, the caller's to free. */
+int enforce_look_pids(const EnforceLook *l, pid_t **ret, size_t *ret_n);
 
 /* See the operation. */
 int enforce_check(Enforce *e);

@@ -20,8 +20,12 @@ typedef struct Fake {
         EnforceBearer bearer; /* of the one process there is */
         bool has_bearer;
         __u64 highest;
-        __u64 highest_at_set; /* when a lease came last */
-        int fail;             /* the next change */
+        __u64 highest_at_set;       /* when a lease came last */
+        int fail;                   /* the next change */
+        EnforceWatch watches[2][4]; /* before and after mappings are listed; until a number is 0 */
+        unsigned watched;
+        unsigned looks; /* after so many of them the second is what both say */
+        int listing;    /* what listing mappings returns */
 } Fake;
 
 static int failing(Fake *f) {
@@ -117,6 +121,48 @@ static int fake_set_highest(void *u, __u64 number) {
         return 0;
 }
 
+static int copy(const void *from, size_t size, void **ret) {
+        void *t = malloc(size + 1);
+
+        if (!t)
+                return -ENOMEM;
+        memcpy(t, from, size);
+        *ret = t;
+        return 0;
+}
+
+static int fake_watches(void *u, EnforceWatch **ret, size_t *ret_n) {
+        Fake *f = u;
+        const EnforceWatch *w = f->watches[f->watched >= 2 * f->looks || f->watched % 2 == 1];
+        size_t n = 0;
+
+        f->watched++;
+        while (n < 4 && w[n].number != 0)
+                n++;
+        *ret_n = n;
+        return copy(w, n * sizeof(*w), (void **) ret);
+}
+
+static int fake_flights(void *u, EnforceFlight **ret, size_t *ret_n) {
+        *ret_n = 0;
+        return copy("", 0, (void **) ret);
+}
+
+static int fake_mappings(void *u, EnforceMapping **ret, size_t *ret_n) {
+        const EnforceMapping m[] = {
+                        {.rdev = 1, .start = 2, .end = 3, .pid = (__u64) getpid()},
+                        {.rdev = 1, .start = 2, .end = 3, .pid = 7},
+                        {.rdev = 1, .start = 4, .end = 5, .pid = 7},
+                        {.rdev = 1, .start = 4, .end = 5, .pid = 9},
+        };
+        Fake *f = u;
+
+        if (f->listing < 0)
+                return f->listing;
+        *ret_n = ELEMENTSOF(m);
+        return copy(m, sizeof(m), (void **) ret);
+}
+
 static void fake_free(void *u) {
 }
 
@@ -130,6 +176,9 @@ static const EnforceOps ops = {
                 .set_bearer = fake_set_bearer,
                 .get_highest = fake_get_highest,
                 .set_highest = fake_set_highest,
+                .flights = fake_flights,
+                .watches = fake_watches,
+                .mappings = fake_mappings,
                 .free = fake_free,
 };
 
@@ -270,6 +319,68 @@ static void test_full(void **state) {
         assert_int_equal(f.bearer.numbers[ENFORCE_NUMBERS_MAX - 2], 1000);
 }
 
+/* A list of mappings is as good as those who bear numbers have been quiet. */
+static void test_look(void **state) {
+        const EnforceWatch quiet = {.number = 3, .pid = 7, .memory = 1, .changes = 5};
+        const EnforceWatch other = {.number = 4, .pid = 8, .memory = 2, .changes = 5};
+        EnforceWatch changed = quiet;
+        Fake f = {.looks = 100, .watches = {{quiet, other}, {other, quiet}}};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+        EnforceLook l = {};
+        pid_t *pids;
+        size_t n;
+
+        assert_int_equal(enforce_look(e, &l), 0);
+        assert_int_equal(l.n_flights, 0);
+        assert_int_equal(l.n_mappings, 3);
+        assert_int_equal(f.watched, 2);
+        assert_int_equal(enforce_look_pids(&l, &pids, &n), 0);
+        assert_int_equal(n, 2);
+        assert_int_equal(pids[0], 7);
+        assert_int_equal(pids[1], 9);
+        free(pids);
+        enforce_look_done(&l);
+
+        /* His mappings have changed meanwhile; the other one's have not. */
+        changed.changes++;
+        f.watches[1][1] = changed;
+        f.watched = 0;
+        assert_int_equal(enforce_look(e, &l), 0);
+        assert_int_equal(l.n_flights, 2);
+        assert_int_equal(l.flights[0].number, 3);
+        assert_int_equal(l.flights[1].number, 3);
+        enforce_look_done(&l);
+        assert_true(f.watched > 2);
+
+        /* Once he is quiet it counts. */
+        f.looks = 1;
+        f.watched = 0;
+        assert_int_equal(enforce_look(e, &l), 0);
+        assert_int_equal(l.n_flights, 0);
+        assert_int_equal(l.n_mappings, 3);
+        enforce_look_done(&l);
+
+        /* A child that was not there before, and one that is not any more. */
+        f.looks = 100;
+        f.watches[1][1] = quiet;
+        f.watches[1][2] = (EnforceWatch){.number = 3, .pid = 9, .memory = 3};
+        assert_int_equal(enforce_look(e, &l), 0);
+        assert_int_equal(l.n_flights, 1);
+        assert_int_equal(l.flights[0].pid, 9);
+        enforce_look_done(&l);
+        f.watches[1][1] = (EnforceWatch){};
+        assert_int_equal(enforce_look(e, &l), 0);
+        assert_int_equal(l.n_flights, 1);
+        assert_int_equal(l.flights[0].pid, 7);
+        enforce_look_done(&l);
+
+        /* Where nothing counts changes, or mappings cannot be listed, nothing is known. */
+        f.watches[0][0].memory = f.watches[1][1].memory = 0;
+        assert_int_equal(enforce_look(e, &l), -EOPNOTSUPP);
+        f.listing = -EIO;
+        assert_int_equal(enforce_look(e, &l), -EIO);
+}
+
 static void test_lsm(void **state) {
         assert_true(enforce_lsm_lists_bpf("lockdown,capability,bpf\n"));
         assert_true(enforce_lsm_lists_bpf("bpf,ipe,ima"));
@@ -304,6 +415,7 @@ int main(void) {
                         cmocka_unit_test(test_keep_only),
                         cmocka_unit_test_teardown(test_admit, child_end),
                         cmocka_unit_test_teardown(test_full, child_end),
+                        cmocka_unit_test(test_look),
                         cmocka_unit_test(test_lsm),
                         cmocka_unit_test(test_steady),
         };

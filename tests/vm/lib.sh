@@ -268,3 +268,37 @@ cleanup() {
 sim_idle() {
         [ "$(cat /sys/module/egmsim/refcnt)" = 0 ]
 }
+
+# ---- who tries what he may map of a lease ----
+
+# A process that a lease is bound to, and what it forks: it tries what it is told to.
+inside_start() { # inside_start LEASE
+        cat >/run/inside.sh <<'END'
+echo $$ >/run/inside.pid
+while read -r what offset size; do
+        egm-attempt "$what" "$1" "$offset" "$size" >/run/inside.out
+done </run/inside.in
+END
+        rm -f /run/inside.{in,out,pid}
+        mkfifo /run/inside.in /run/inside.out
+        egmctl run --lease="$1" -- bash /run/inside.sh '{0.fd}' '{0.offset}' &
+        inside=$!
+        exec 7<>/run/inside.in
+        wait_until 60 [ -s /run/inside.pid ]
+        pid=$(cat /run/inside.pid)
+        # The number of the lease's descriptor in it.
+        number=$(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n 3p)
+}
+inside() { # inside WHAT OFFSET SIZE
+        echo "$*" >&7
+        timeout 20 head -n 1 /run/inside.out
+}
+inside_stop() {
+        exec 7>&-
+        kill "$pid"
+        wait "$inside"
+        return 0
+}
+outside() { # outside WHAT OFFSET SIZE: root, with the very same open file
+        timeout 20 egm-attempt --from="$pid" "$1" "$number" "$2" "$3"
+}

@@ -20,38 +20,6 @@ gone() { ! egmctl show-lease "$1"; }
 said() { journalctl --sync; egmd_said | grep -qE "$1"; }
 both_settled() { region_settled egm4 && region_settled egm5; }
 
-# A process that a lease is bound to, and what it forks: it tries what it is told to.
-cat >/run/inside.sh <<'END'
-echo $$ >/run/inside.pid
-while read -r what offset size; do
-        egm-attempt "$what" "$1" "$offset" "$size" >/run/inside.out
-done </run/inside.in
-END
-inside_start() { # inside_start LEASE
-        rm -f /run/inside.{in,out,pid}
-        mkfifo /run/inside.in /run/inside.out
-        egmctl run --lease="$1" -- bash /run/inside.sh '{0.fd}' '{0.offset}' &
-        inside=$!
-        exec 7<>/run/inside.in
-        wait_until 60 [ -s /run/inside.pid ]
-        pid=$(cat /run/inside.pid)
-        # The number of the lease's descriptor in it.
-        number=$(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n 3p)
-}
-inside() { # inside WHAT OFFSET SIZE
-        echo "$*" >&7
-        timeout 20 head -n 1 /run/inside.out
-}
-inside_stop() {
-        exec 7>&-
-        kill "$pid"
-        wait "$inside"
-        return 0
-}
-outside() { # outside WHAT OFFSET SIZE: root, with the very same open file
-        timeout 20 egm-attempt --from="$pid" "$1" "$number" "$2" "$3"
-}
-
 gate_is_closed() { # gate_is_closed WHEN
         is "in range: $1" "$(inside map "$at" $slice)" mapped
         is "its last page: $1" "$(inside map $((at + slice - page)) $page)" mapped
@@ -198,7 +166,10 @@ check "all is clean" wait_until 60 both_settled
 
 # ---- by path ----
 
-lease=$(egmctl lease --whole --region=egm4 --persistent --delegate=12345 -p Id --value)
+# Once it is known that no former holder has it open.
+hand_over() { egmctl lease --whole --region=egm4 --persistent --delegate=12345 -p Id --value >/run/handed; }
+check "it can be handed over" wait_until 30 hand_over
+lease=$(cat /run/handed)
 is "handed over" "$(region egm4 State) $(region egm4 Isolation)" "delegated cooperative"
 is "that lease is cooperative" "$(lease_property "$lease" Isolation)" cooperative
 as_vmm="setpriv --reuid=12345 --regid=12345 --clear-groups"

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 
 #include "fd-util.h"
 #include "size.h"
@@ -14,6 +16,9 @@
  *         map, private    so many bytes from there
  *         hold            the same, until end of input
  *         again           maps, then the same bytes once more, until it is refused
+ *         moved           maps, moves it somewhere else, and holds that
+ *         dodge           the same again and again
+ *         forked          maps, and holds it in a child alone
  *         protect         maps for reading, waits for a line, and wants to write
  *         exec            what a thread that is not the first executes maps it
  *
@@ -30,6 +35,32 @@ static void *map(int prot, int flags) {
 static int say(bool ok) {
         puts(ok ? "mapped" : strerrorname_np(errno));
         return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* Back and forth between two places, while there is nothing to read. */
+static int move(void *p, bool again) {
+        void *places[2] = {MAP_FAILED, p};
+        struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+
+        places[0] = mmap(NULL, (size_t) arg_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (places[0] == MAP_FAILED)
+                return -errno;
+        for (unsigned i = 0; i == 0 || (again && poll(&input, 1, 0) == 0); i++)
+                if (mremap(places[(i + 1) % 2], (size_t) arg_size, (size_t) arg_size,
+                           MREMAP_MAYMOVE | MREMAP_FIXED, places[i % 2]) == MAP_FAILED)
+                        return -errno;
+        return 0;
+}
+
+/* True in the child. */
+static bool leave_to_child(void *p) {
+        pid_t pid = fork();
+
+        if (pid <= 0)
+                return pid == 0;
+        (void) munmap(p, (size_t) arg_size);
+        (void) waitpid(pid, NULL, 0);
+        return false;
 }
 
 static void wait_for_line(void) {
@@ -72,6 +103,11 @@ static int attempt(void) {
                         (void) munmap(q, (size_t) arg_size);
                 return say(false);
         }
+        if ((streq(arg_what, "moved") && move(p, false) < 0) ||
+            (streq(arg_what, "dodge") && move(p, true) < 0))
+                return EXIT_FAILURE;
+        if (streq(arg_what, "forked") && !leave_to_child(p))
+                return EXIT_SUCCESS;
         wait_for_line();
         if (streq(arg_what, "protect"))
                 return say(mprotect(p, (size_t) arg_size, PROT_READ | PROT_WRITE) == 0);
