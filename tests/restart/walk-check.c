@@ -242,7 +242,9 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
 static bool found_lease(Walk *w, const ViewLease *seen) {
         /* Or who stopped waiting when it had just been granted. */
         bool unknown = streq(seen->label, "(unknown)"),
-             vanished = streq(seen->label, "vanished") || seen->label[0] == 'q', blocked = false;
+             vanished = streq(seen->label, "vanished") || streq(seen->label, "orphan") ||
+                        seen->label[0] == 'q',
+             blocked = false;
         WalkLease *l;
 
         if ((w->may_find || w->may_orphan) && streq(seen->label, "orphan") &&
