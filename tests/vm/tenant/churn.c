@@ -31,24 +31,6 @@ static void churn_done(Churn *c) {
 static void on_event(egm_connection *c, egm_event *e, void *userdata) {
 }
 
-static int live(Churn *c, egm_lease *lease, const char *label) {
-        _cleanup_(memory_unmap) Memory m = {};
-        int r;
-
-        r = memory_map(&m, lease, label);
-        if (r >= 0)
-                r = memory_check_zero(&m);
-        if (r >= 0)
-                r = memory_fill(&m);
-        if (r < 0)
-                return r;
-        if (c->tenants++ % 2 == 0)
-                return 0;
-        /* If egmd is not there, the descriptors are closed in any case. */
-        (void) egm_lease_release(lease);
-        return memory_check_pattern(&m);
-}
-
 /* Nothing may be granted while egmd is away or comes back. What no restart excuses is an error. */
 static int wait_after(Churn *c, int r) {
         if (r == -EINVAL || r == -EACCES || r == -EPERM || r == -EBADMSG || r == -ENOMEM ||
@@ -61,6 +43,26 @@ static int wait_after(Churn *c, int r) {
         c->refused[-r]++;
         r = egm_connection_wait(c->connection, USEC_PER_SEC);
         return r < 0 ? r : egm_connection_dispatch(c->connection);
+}
+
+static int live(Churn *c, egm_lease *lease, const char *label) {
+        _cleanup_(memory_unmap) Memory m = {};
+        int r;
+
+        /* Where leases are enforced egmd has to let us in first, and may be away by then. */
+        r = memory_map(&m, lease, label);
+        if (r < 0)
+                return wait_after(c, r);
+        r = memory_check_zero(&m);
+        if (r >= 0)
+                r = memory_fill(&m);
+        if (r < 0)
+                return r;
+        if (c->tenants++ % 2 == 0)
+                return 0;
+        /* If egmd is not there, the descriptors are closed in any case. */
+        (void) egm_lease_release(lease);
+        return memory_check_pattern(&m);
 }
 
 static int run(Churn *c, const char *label, const char *region, uint64_t size) {
