@@ -16,7 +16,9 @@ start_libvirt_bed() {
 		  {"name": "egm5", "size": "32M", "node": 1, "socket": 1, "gpus": ["0019:01:00.0"]}
 		]}
 	END
-        start_egmd "$egmd" --simulate="$tmp/sim.json"
+        # As docs/libvirt.md says: all domains are of one user.
+        printf '%s\n' '[User nobody]' BytesMax=infinity >"$tmp/egmd.conf"
+        start_egmd "$egmd" --simulate="$tmp/sim.json" --config="$tmp/egmd.conf"
         records=$tmp/records
         cat >"$tmp/libvirt.conf" <<-END
 		# for the test
