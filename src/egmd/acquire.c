@@ -4,6 +4,7 @@
 
 #include "accounts.h"
 #include "confine.h"
+#include "dmabuf.h"
 #include "drain.h"
 #include "fd-util.h"
 #include "lease-users.h"
@@ -146,6 +147,7 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         l->created_usec = manager_now_usec(m);
         l->delegated = q->delegate;
         l->delegate_uid = q->delegate_uid;
+        l->dmabuf = q->dmabuf;
         l->party = quota_party_ref(q->party);
         r = manager_lifeline_new(m, l, ret_fd);
         if (r < 0)
@@ -498,6 +500,8 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
                         q->slices[i].align = m->config->default_align;
         n = describe_regions(m, regions);
         r = accounts_open(m, q);
+        if (r >= 0)
+                r = dmabuf_check_request(m, q, &e);
         if (r >= 0)
                 r = placement_check(q->slices, q->n_slices, regions, n, &e);
         if (r >= 0)

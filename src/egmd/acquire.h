@@ -22,6 +22,7 @@ typedef struct AcquireRequest {
         int holder;    /* pidfd or -EBADF */
         bool delegate; /* whole regions, by path, for delegate_uid to open */
         uid_t delegate_uid;
+        bool dmabuf; /* dma-bufs are to be had */
         uint64_t wait_usec;
         uid_t uid; /* the lease's owner; (uid_t) -1 until it is known */
         pid_t pid;

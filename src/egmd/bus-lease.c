@@ -2,6 +2,7 @@
 
 #include "bus-internal.h"
 #include "confine.h"
+#include "dmabuf.h"
 #include "fd-util.h"
 #include "lifeline.h"
 #include "size.h"
@@ -79,7 +80,7 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
         else if (streq(property, "Lifetime"))
                 s = lease_lifetime_to_string(l->lifetime);
         else if (streq(property, "Isolation"))
-                s = confine_holds(l) ? "enforced" : "cooperative";
+                s = confine_holds(l) && !l->dmabuf ? "enforced" : "cooperative";
         else if (streq(property, "Unit"))
                 s = l->holder_unit;
         return sd_bus_message_append(reply, "s", s ?: "");
@@ -303,6 +304,43 @@ static int method_reopen(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         return sd_bus_send(NULL, reply, NULL);
 }
 
+static int append_dmabufs(sd_bus_message *m, const Lease *l, const int *fds) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "(sh)");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < l->n_slices; i++) {
+                r = sd_bus_message_append(m, "(sh)", l->slices[i].region_name, fds[i]);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(m);
+}
+
+/* On the loop: the driver notes the ranges and makes a file; it touches none of the memory. */
+static int method_export_dmabuf(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Lease *l = userdata;
+        int fds[EGM_SLICES_MAX];
+        int r;
+
+        r = check_owner(m, l, NULL, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r < 0)
+                return r;
+        r = dmabuf_export(l->manager, l, fds, &e);
+        if (r < 0)
+                return bus_refuse(reterr, r, &e);
+        r = append_dmabufs(reply, l, fds); /* copies them */
+        for (size_t i = 0; i < l->n_slices; i++)
+                safe_close(fds[i]);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
 const sd_bus_vtable bus_lease_vtable[] = {
                 SD_BUS_VTABLE_START(0),
                 SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
@@ -314,6 +352,9 @@ const sd_bus_vtable bus_lease_vtable[] = {
                 SD_BUS_METHOD_WITH_ARGS("Reopen", SD_BUS_NO_ARGS,
                                         SD_BUS_RESULT("h", lifetime, "a(shtt)", slices),
                                         method_reopen, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD_WITH_ARGS("ExportDmabuf", SD_BUS_NO_ARGS,
+                                        SD_BUS_RESULT("a(sh)", dmabufs), method_export_dmabuf,
+                                        SD_BUS_VTABLE_UNPRIVILEGED),
                 SD_BUS_SIGNAL_WITH_ARGS("RetiredPagesFound", SD_BUS_ARGS("a(stt)", pages), 0),
                 SD_BUS_PROPERTY("Id", "s", get_string, 0, SD_BUS_VTABLE_PROPERTY_CONST),
                 /* Of what not everybody may read, signals hold no value. */

@@ -274,6 +274,7 @@ static const Option acquire_options[] = {
                 {"Holder", "h", read_fd, offsetof(AcquireRequest, holder)},
                 {"WaitUSec", "t", read_u64, offsetof(AcquireRequest, wait_usec)},
                 {"Delegate", "u", read_delegate, 0},
+                {"Dmabuf", "b", read_bool, offsetof(AcquireRequest, dmabuf)},
                 {"OwnerUid", "u", read_owner, offsetof(AcquireRequest, uid)},
 };
 
@@ -289,6 +290,10 @@ int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr) {
                 r = egm_error_set(
                                 reterr, EGM_ERROR_INVALID_ARGS,
                                 "Delegate: only a single whole region can be handed over by path");
+        if (r >= 0 && q.delegate && q.dmabuf)
+                r = egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                  "Dmabuf: what is handed over by path (Delegate) is not egmd's to "
+                                  "export");
         if (r < 0) {
                 acquire_request_done(&q);
                 return r;
@@ -296,6 +301,8 @@ int bus_read_acquire(sd_bus_message *m, AcquireRequest *ret, EgmError *reterr) {
         /* Who opens the region by path asks the driver himself for the list of retired pages. */
         if (q.delegate)
                 q.slices[0].include_retired = true;
+        for (size_t i = 0; i < q.n_slices; i++)
+                q.slices[i].dmabuf = q.dmabuf;
         *ret = q;
         return 0;
 }

@@ -306,6 +306,7 @@ static const Setting settings[] = {
                 {SECTION_EGMD, "Enforcement", "auto or off", parse_enforcement, EGMD(enforcement)},
                 {SECTION_EGMD, "RequireEnforcement", BOOLEANS, parse_boolean,
                  EGMD(require_enforcement)},
+                {SECTION_EGMD, "DmabufAllowed", BOOLEANS, parse_boolean, EGMD(dmabuf_allowed)},
                 {SECTION_EGMD, "OverreachAction", "log or kill", parse_overreach, EGMD(overreach)},
                 {SECTION_EGMD, "OverreachPollSec", "1s to 24h", parse_span,
                  EGMD(overreach_poll_usec)},

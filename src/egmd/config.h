@@ -82,6 +82,7 @@ typedef struct Config {
         ConfigVerify verify;
         EnforcementMode enforcement;
         bool require_enforcement;
+        bool dmabuf_allowed;
         OverreachAction overreach;
         uint64_t overreach_poll_usec;
         uint64_t leases_max;

@@ -28,7 +28,8 @@ typedef struct DrainScan {
         Worker *worker;
         uint64_t turn;
         HolderDevice *devices;
-        Region **regions; /* same order; only compared, never followed, once the scan is over */
+        Region **regions; /* same order; only compared, never followed, once the scan is over; NULL for a dma-buf */
+        uint64_t *dmabuf_of; /* same order: the lease whose dma-buf it is, or 0 */
         size_t n;
         pid_t *pids; /* NULL: everybody */
         size_t n_pids;
@@ -71,6 +72,7 @@ static DrainScan *drain_scan_free(DrainScan *s) {
         enforce_look_done(&s->look);
         free(s->devices);
         free(s->regions);
+        free(s->dmabuf_of);
         free(s->pids);
         return mfree(s);
 }
@@ -177,7 +179,8 @@ static bool is_listed_by_kernel(const Slice *s) {
         const Region *r = s->region;
         const Lease *l = s->lease;
 
-        return r->enforced && l->revoked && confine_holds(l) && !l->unclaimed;
+        /* Dma-bufs are not among these: who has one open only /proc tells. */
+        return r->enforced && l->revoked && confine_holds(l) && !l->unclaimed && l->n_dmabufs == 0;
 }
 
 /* Does anybody (pid: this process) map some of it, as the kernel lists it? */
@@ -228,6 +231,10 @@ static bool is_awaited(const DrainScan *scan, const Slice *s) {
 static bool holds_up(const DrainScan *scan, size_t i, const Slice *s) {
         const Holder *h = scan->found.items + i;
 
+        /* Whoever has a dma-buf open may have a device use what it is of. No gate is on its way, and nobody is entitled to it once the
+         * lease is over. */
+        if (scan->dmabuf_of[h->device] != 0)
+                return scan->dmabuf_of[h->device] == s->lease->id && (h->has_fd || h->maps);
         if (scan->regions[h->device] != s->region)
                 return false;
         return ranges_overlap(&h->mapped, s->offset, s->size) || is_mapped(scan, s, h->pid) ||
@@ -510,14 +517,38 @@ static void scan_done(int error, void *userdata) {
         scan_settled(d);
 }
 
+static size_t count_dmabufs(const Manager *m) {
+        size_t n = 0;
+        Lease *l;
+
+        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
+                n += lease_drains(l) ? l->n_dmabufs : 0;
+        return n;
+}
+
+/* Of what drains: nobody has reason to look for others. */
+static void list_dmabufs(const Manager *m, DrainScan *s) {
+        Lease *l;
+
+        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
+                for (size_t i = 0; lease_drains(l) && i < l->n_dmabufs; i++) {
+                        s->dmabuf_of[s->n] = l->id;
+                        s->devices[s->n++] = (HolderDevice){.dev = l->dmabufs[i].dev,
+                                                            .ino = l->dmabufs[i].ino};
+                }
+}
+
 /* 1: in some of them something drains. All are listed: what is looked for is the same from scan to scan then, and who had
  * none of it before need not be looked at again. */
 static int list_devices(const Manager *m, DrainScan *s) {
         bool wanted = false;
+        size_t room;
 
-        s->devices = calloc(m->n_regions + 1, sizeof(*s->devices));
-        s->regions = calloc(m->n_regions + 1, sizeof(*s->regions));
-        if (!s->devices || !s->regions)
+        room = m->n_regions + count_dmabufs(m) + 1;
+        s->devices = calloc(room, sizeof(*s->devices));
+        s->regions = calloc(room, sizeof(Region *));
+        s->dmabuf_of = calloc(room, sizeof(*s->dmabuf_of));
+        if (!s->devices || !s->regions || !s->dmabuf_of)
                 return -ENOMEM;
         for (size_t i = 0; i < m->n_regions; i++) {
                 const Provider *p = m->regions[i]->provider;
@@ -532,6 +563,7 @@ static int list_devices(const Manager *m, DrainScan *s) {
                                                     .size = p->size,
                                                     .offsets = p->offsets};
         }
+        list_dmabufs(m, s);
         return wanted;
 }
 

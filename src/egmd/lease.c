@@ -71,6 +71,7 @@ Lease *lease_free(Lease *l) {
                 ranges_done(&l->slices[i].unclean);
         }
         free(l->slices);
+        free(l->dmabufs);
         assert(!l->counted);
         quota_party_unref(l->party);
         lease_clear_blockers(l);

@@ -36,6 +36,14 @@ typedef enum LeaseLifetime {
 const char *lease_lifetime_to_string(LeaseLifetime l);
 LeaseLifetime lease_lifetime_from_string(const char *s);
 
+/* By what a dma-buf that was handed out is recognised: the inode of its file. */
+typedef struct LeaseDmabuf {
+        dev_t dev;
+        ino_t ino;
+} LeaseDmabuf;
+
+#define LEASE_DMABUFS_MAX 32U
+
 typedef enum SlicePhase {
         SLICE_LEASED,
         SLICE_DRAINING,
@@ -91,6 +99,9 @@ struct Lease {
         uint64_t created_usec;
         bool delegated; /* whole regions, handed over by path to delegate_uid */
         uid_t delegate_uid;
+        bool dmabuf;          /* dma-bufs of it may be had */
+        LeaseDmabuf *dmabufs; /* all that ever were */
+        size_t n_dmabufs;
         bool enforced; /* the kernel lets nobody map its bytes without a right to them */
         bool gated;    /* nor some of them: who wants to map those has to be admitted */
         bool exposed;  /* but it has not all the time */

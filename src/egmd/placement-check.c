@@ -14,6 +14,33 @@ static bool any_matches(const SliceRequest *slice, const PlacementRegion *region
         return false;
 }
 
+/* It could go there, but for the dma-bufs. */
+static int refuse_no_dmabuf(const SliceRequest *slice, size_t i, const PlacementRegion *regions,
+                            size_t n_regions, EgmError *reterr) {
+        _cleanup_free_ char *text = NULL;
+        SliceRequest plain = *slice;
+        const char *comma = "";
+        size_t text_size;
+        FILE *f;
+
+        plain.dmabuf = false;
+        if (!slice->dmabuf || !any_matches(&plain, regions, n_regions))
+                return 0;
+        f = open_memstream(&text, &text_size);
+        if (!f)
+                return -ENOMEM;
+        (void) fprintf(f, "Slice %zu: Dmabuf: no dma-bufs are exported by the driver of ", i);
+        for (size_t j = 0; j < n_regions; j++)
+                if (placement_matches(&plain, regions + j)) {
+                        (void) fprintf(f, "%s%s (%s)", comma, regions[j].name,
+                                       regions[j].no_dmabuf);
+                        comma = ", ";
+                }
+        if (memstream_close(f, &text) < 0)
+                return -ENOMEM;
+        return egm_error_set(reterr, EGM_ERROR_NOT_SUPPORTED, "%s", text);
+}
+
 static int refuse_no_such_region(const SliceRequest *slices, size_t i,
                                  const PlacementRegion *regions, size_t n_regions,
                                  EgmError *reterr) {
@@ -104,8 +131,12 @@ int placement_check(const SliceRequest *slices, size_t n, const PlacementRegion 
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++)
-                if (!any_matches(slices + i, regions, n_regions))
+                if (!any_matches(slices + i, regions, n_regions)) {
+                        r = refuse_no_dmabuf(slices + i, i, regions, n_regions, reterr);
+                        if (r < 0)
+                                return r;
                         return refuse_no_such_region(slices, i, regions, n_regions, reterr);
+                }
         for (size_t i = 0; i < n; i++) {
                 r = check_alignment(slices + i, i, regions, n_regions, reterr);
                 if (r < 0)

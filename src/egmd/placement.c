@@ -32,6 +32,8 @@ bool placement_gpu_equal(const char *wanted, const char *address) {
 bool placement_matches(const SliceRequest *slice, const PlacementRegion *region) {
         if (slice->region && !streq(slice->region, region->name))
                 return false;
+        if (slice->dmabuf && region->no_dmabuf)
+                return false;
         if (slice->node != EGM_NODE_ANY && slice->node != region->node)
                 return false;
         if (slice->socket != EGM_SOCKET_ANY && slice->socket != region->socket)

@@ -25,6 +25,7 @@ typedef struct SliceRequest {
         int socket;     /* EGM_SOCKET_ANY: any */
         uint64_t align; /* 0: default (EGM_ALIGN_DEFAULT or the granule, whichever is larger) */
         bool include_retired;
+        bool dmabuf; /* only where dma-bufs of it can be had */
 } SliceRequest;
 
 /* What placement must know of a region; all pointers borrowed. */
@@ -38,6 +39,7 @@ typedef struct PlacementRegion {
         const char *why; /* when not ready: the reason in words: "held elsewhere by pid 7 (qemu)" */
         bool whole_only; /* one lease at a time, from offset 0 (I1 on drivers that ignore offsets) */
         unsigned reserved; /* waiting requests that could use it: nobody may overtake them */
+        const char *no_dmabuf; /* its driver's name, which exports none; NULL: it does, or is not known yet */
         const char *users; /* who holds what is leased, in words, for refusals; NULL: not said */
 } PlacementRegion;
 
@@ -51,7 +53,7 @@ typedef struct Placed {
  * too many slices; size 0; size and whole), NoSuchRegion (region, GPU, node or socket that does
  * not exist, or not in one place), BadAlignment (size not a multiple of the granule; alignment not
  * a power of two from there to EGM_ALIGN_MAX). The granule is the largest of the regions that a
- * slice could go to. */
+ * slice could go to. NotSupported: dma-bufs are asked for, and no driver of where it could go has them. */
 int placement_check(const SliceRequest *slices, size_t n, const PlacementRegion *regions,
                     size_t n_regions, EgmError *reterr);
 

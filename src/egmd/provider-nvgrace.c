@@ -5,10 +5,12 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "dmabuf-export.h"
 #include "fd-util.h"
 #include "provider.h"
 
 #define EGM_RETIRED_PAGES_LIST _IO('E', 100)
+#define EGM_EXPORT_DMABUF _IOWR('E', 101, DmabufExport)
 
 typedef struct NvgraceProvider {
         Provider provider;
@@ -56,6 +58,12 @@ static int nvgrace_list_call(Provider *p, void *buffer) {
         return r < 0 ? -errno : r;
 }
 
+static int nvgrace_export_call(Provider *p, void *buffer) {
+        int r = ioctl(p->fd, EGM_EXPORT_DMABUF, buffer);
+
+        return r < 0 ? -errno : r;
+}
+
 static void *nvgrace_mmap(Provider *p, uint64_t offset, size_t size, int prot) {
         return mmap(NULL, size, prot, MAP_SHARED, p->fd, (off_t) offset);
 }
@@ -67,6 +75,7 @@ static const ProviderVTable nvgrace_vtable = {
                 .identify = nvgrace_identify,
                 .check_file = nvgrace_check_file,
                 .list_call = nvgrace_list_call,
+                .export_call = nvgrace_export_call,
                 .mmap = nvgrace_mmap,
 };
 

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include "dmabuf-export.h"
 #include "fd-util.h"
 #include "provider-sim.h"
 #include "retired-list.h"
@@ -25,10 +26,8 @@ typedef struct SimProvider {
 } SimProvider;
 
 static const char *const sim_variant_table[_SIM_VARIANT_MAX] = {
-                [SIM_VARIANT_K2] = "K2",
-                [SIM_VARIANT_R2] = "R2",
-                [SIM_VARIANT_S3] = "S3",
-                [SIM_VARIANT_S4] = "S4",
+                [SIM_VARIANT_K2] = "K2", [SIM_VARIANT_R2] = "R2", [SIM_VARIANT_S3] = "S3",
+                [SIM_VARIANT_S4] = "S4", [SIM_VARIANT_D] = "D",
 };
 DEFINE_STRING_TABLE(sim_variant, SimVariant)
 
@@ -160,7 +159,9 @@ static uint64_t sim_unit(const SimRegion *s, size_t i) {
 static size_t sim_entries(const SimRegion *s, size_t i, uint64_t page) {
         if (s->variant == SIM_VARIANT_K2)
                 return i % 3 == 0 ? 2 : 1;
-        return s->variant == SIM_VARIANT_R2 ? 1 : MAX(UNIT / page, UINT64_C(1));
+        return s->variant == SIM_VARIANT_R2 || s->variant == SIM_VARIANT_D
+                               ? 1
+                               : MAX(UNIT / page, UINT64_C(1));
 }
 
 static size_t sim_fill(const SimRegion *s, RetiredListEntry *e, size_t room) {
@@ -233,6 +234,33 @@ static int sim_list_call(Provider *p, void *buffer) {
         return 0;
 }
 
+/* As the driver judges the ranges. What it hands out is a stand-in: a memfd with an inode and the size of a dma-buf, but nothing of the
+ * region's memory behind it. It serves to see who has it, and for no DMA. */
+static int sim_export_call(Provider *p, void *buffer) {
+        const DmabufExport *call = buffer;
+        const SimRegion *s = &sim_of(p)->region;
+        uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE), sum = 0;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (s->variant != SIM_VARIANT_D || call->flags != 0 || call->nr_ranges == 0)
+                return -EINVAL;
+        for (uint32_t i = 0; i < call->nr_ranges; i++) {
+                const DmabufRange *r = call->ranges + i;
+                uint64_t end;
+
+                if (r->length == 0 || (r->offset | r->length) % page != 0)
+                        return -EINVAL;
+                if (__builtin_add_overflow(r->offset, r->length, &end))
+                        return -EOVERFLOW;
+                if (end > s->size || __builtin_add_overflow(sum, r->length, &sum))
+                        return -EINVAL;
+        }
+        fd = memfd_create("dmabuf", call->open_flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
+        if (fd < 0 || ftruncate(fd, (off_t) sum) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
 /* Bad pages are ones without anything behind them: an access is SIGBUS, as it would be from the
  * real thing. */
 static int sim_punch_bad(const SimRegion *s, char *base, uint64_t offset, size_t size) {
@@ -261,7 +289,7 @@ static int sim_driver_offset(const SimRegion *s, uint64_t offset, size_t size, u
                 *ret = 0;
                 return 0; /* nor is the size looked at; behind the memory is SIGBUS here */
         }
-        if (s->variant == SIM_VARIANT_R2)
+        if (s->variant == SIM_VARIANT_R2 || s->variant == SIM_VARIANT_D)
                 offset &= (UINT64_C(1) << 40) - 1;
         if (__builtin_add_overflow(offset, size, &end))
                 return -EOVERFLOW;
@@ -353,6 +381,7 @@ static const ProviderVTable sim_vtable = {
                 .identify = sim_identify,
                 .check_file = sim_check_file,
                 .list_call = sim_list_call,
+                .export_call = sim_export_call,
                 .mmap = sim_mmap,
                 .free = sim_free,
 };

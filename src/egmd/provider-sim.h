@@ -13,6 +13,7 @@ typedef enum SimVariant {
         SIM_VARIANT_R2, /* mmap uses 40 bits of the offset; list: one page for 64 KiB, unordered */
         SIM_VARIANT_S3, /* list: every page, unordered */
         SIM_VARIANT_S4, /* list: every page, ascending */
+        SIM_VARIANT_D, /* as R2, and exports dma-bufs: stand-ins, files of their own without any of the memory */
         _SIM_VARIANT_MAX,
         _SIM_VARIANT_INVALID = -EINVAL,
 } SimVariant;

@@ -58,7 +58,7 @@ void provider_close(Provider *p) {
         assert(p);
 
         p->fd = safe_close(p->fd);
-        p->offsets = p->has_list = false;
+        p->offsets = p->has_list = p->exports = false;
         p->rdev = p->dev = 0;
         p->ino = 0;
 }
@@ -106,6 +106,7 @@ static int provider_set_file(Provider *p, int fd) {
         r = provider_check_usable(p);
         if (r < 0)
                 return r;
+        p->exports = provider_probe_exports(p);
         p->rdev = S_ISCHR(st.st_mode) ? st.st_rdev : 0;
         p->dev = st.st_dev;
         p->ino = st.st_ino;

@@ -32,6 +32,8 @@ typedef struct ProviderVTable {
         int (*check_file)(Provider *p, const struct stat *st);
         /* One call of the retired-page list ioctl on p->fd: what ioctl(2) returns, or -errno. */
         int (*list_call)(Provider *p, void *buffer);
+        /* One call of the ioctl that exports a dma-buf (dmabuf-export.h): what ioctl(2) returns, or -errno. NULL: there is none. */
+        int (*export_call)(Provider *p, void *buffer);
         /* mmap(2) of p->fd, shared; MAP_FAILED and errno. */
         void *(*mmap)(Provider *p, uint64_t offset, size_t size, int prot);
         void (*free)(Provider *p); /* what the implementation added; may be NULL */
@@ -47,6 +49,7 @@ struct Provider {
         int fd;           /* -EBADF until open */
         bool offsets;     /* mmap offsets are honoured; proven by the probe */
         bool has_list;    /* the list ioctl exists */
+        bool exports;     /* dma-bufs */
         /* How to recognise the open file's mappings and descriptors in /proc. */
         dev_t rdev; /* of a char device, 0 for sim */
         dev_t dev;
@@ -68,7 +71,7 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Provider *, provider_free)
 /* Blocking, up to minutes: opens and makes sure that the file is usable; writes nothing. For a
  * worker thread. -EBUSY: somebody else holds the region (open refused, or the file is useless);
  * -EINTR; -ENODEV: not the device that it should be; other errnos as the kernel gives them. On
- * success fd, has_list, rdev, dev, ino are set, and offsets is false until provider_probe() has
+ * success fd, has_list, exports, rdev, dev, ino are set, and offsets is false until provider_probe() has
  * proven it. */
 int provider_open(Provider *p);
 /* Proves whether mmap offsets work, by writing to a few pages (and putting back what was there):
@@ -100,6 +103,11 @@ int provider_retired(Provider *p, Ranges *ret);
  * from 0 and gives the address inside: dear, see docs/architecture.md. */
 int provider_map(Provider *p, uint64_t offset, size_t size, bool writable, Window *ret);
 void provider_unmap(Provider *p, Window *w);
+
+/* For provider_open() and provider_adopt(): changes nothing. */
+bool provider_probe_exports(Provider *p);
+/* A dma-buf of exactly these ranges (some), which are inside the region. -EOPNOTSUPP: its driver has none. */
+int provider_export(Provider *p, const Ranges *what, int *ret_fd);
 
 /* nvgrace-egm: path "/dev/egm4", a char device with that number. */
 int provider_nvgrace_new(const char *name, const char *path, dev_t devnum, uint64_t size,

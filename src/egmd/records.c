@@ -41,6 +41,9 @@ int record_lease(Manager *m, const Lease *l) {
                         .n_bound = lifeline_bound(l->lifeline),
                         .slices = slices,
                         .n_slices = l->n_slices,
+                        .dmabuf = l->dmabuf,
+                        .dmabufs = l->dmabufs,
+                        .n_dmabufs = l->n_dmabufs,
                         .account_unit = (char *) quota_party_unit(l->party),
                         .account_slice = (char *) quota_party_slice(l->party),
         };

@@ -269,6 +269,10 @@ void region_placement(const Region *r, PlacementRegion *ret) {
                                : r->retired_unknown     ? "its list of retired pages cannot be read"
                                                         : "switched off for maintenance",
                         .whole_only = region_whole_only(r),
+                        .no_dmabuf = r->state == REGION_READY && r->provider &&
+                                                                     !r->provider->exports
+                                                     ? region_driver(r)
+                                                     : NULL,
         };
 }
 

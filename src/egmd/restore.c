@@ -97,6 +97,14 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
         l->released = record->released;
         l->delegated = record->delegated;
         l->delegate_uid = record->delegate_uid;
+        l->dmabuf = record->dmabuf;
+        if (record->n_dmabufs > 0) {
+                l->dmabufs = reallocarray(NULL, record->n_dmabufs, sizeof(*l->dmabufs));
+                if (!l->dmabufs)
+                        return -ENOMEM;
+                memcpy(l->dmabufs, record->dmabufs, record->n_dmabufs * sizeof(*l->dmabufs));
+                l->n_dmabufs = record->n_dmabufs;
+        }
         r = quota_party_new(m->quota, l->owner_uid, record->account_unit, record->account_slice,
                             &l->party);
         if (r < 0)

@@ -137,7 +137,7 @@ static int parse_variant(JsonReader *p, const JsonValue *v, void *dest) {
                 return r;
         variant = sim_variant_from_string(s);
         if (variant < 0)
-                return json_read_refuse(p, v, "\"%s\" is not K2, R2, S3 or S4", s);
+                return json_read_refuse(p, v, "\"%s\" is not K2, R2, S3, S4 or D", s);
         *(SimVariant *) dest = variant;
         return 0;
 }

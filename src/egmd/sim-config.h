@@ -31,7 +31,7 @@ int sim_config_make(const char *what, uint64_t scale, uint64_t memory, SimConfig
  *         "instance": 2,                  counts from 1; another number: another device of that name
  *         "node": 0, "socket": 0,         -1 or left out: not known
  *         "gpus": ["0008:01:00.0"],
- *         "variant": "S4",                or K2, R2, S3
+ *         "variant": "S4",                or K2, R2, S3, D
  *         "retired": [{"offset": "64M", "size": "64K"}],    in units of 64 KiB
  *         "faults": {
  *                 "open_errno": "EIO", "open_gate": "/path/of/a/fifo",

@@ -168,6 +168,30 @@ static int parse_bound(JsonReader *p, const JsonValue *v, void *dest) {
         return 0;
 }
 
+static int parse_dmabufs(JsonReader *p, const JsonValue *v, void *dest) {
+        static const JsonField fields[] = {
+                        {"dev", parse_dev, offsetof(LeaseDmabuf, dev)},
+                        {"ino", parse_ino, offsetof(LeaseDmabuf, ino)},
+                        {},
+        };
+        LeaseRecord *l = dest;
+        void *items;
+        int r;
+
+        r = parse_list(p, v, 0, LEASE_DMABUFS_MAX, sizeof(*l->dmabufs), &items, &l->n_dmabufs);
+        if (r < 0)
+                return r;
+        l->dmabufs = items;
+        for (size_t i = 0; i < l->n_dmabufs; i++) {
+                JsonValue m = json_value_item(v, i);
+
+                r = json_read_object(p, &m, fields, l->dmabufs + i);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int parse_slices(JsonReader *p, const JsonValue *v, void *dest) {
         static const JsonField fields[] = {
                         {"region", json_read_string, offsetof(SliceRecord, region)},
@@ -283,6 +307,8 @@ int lease_record_from_text(const char *text, size_t size, LeaseRecord *ret, unsi
                          .since = 3},
                         {"account_slice", parse_text_or_null, offsetof(LeaseRecord, account_slice),
                          .since = 3},
+                        {"dmabuf", json_read_bool, offsetof(LeaseRecord, dmabuf), .since = 4},
+                        {"dmabufs", parse_dmabufs, 0, .since = 4},
                         {"bound", parse_bound, 0},
                         {"slices", parse_slices, 0},
                         {},

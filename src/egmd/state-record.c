@@ -24,6 +24,7 @@ void lease_record_done(LeaseRecord *r) {
         free(r->account_unit);
         free(r->account_slice);
         free(r->bound);
+        free(r->dmabufs);
         for (size_t i = 0; i < r->n_slices; i++)
                 free(r->slices[i].region);
         free(r->slices);
@@ -120,6 +121,9 @@ int lease_record_check(const LeaseRecord *r, char **ret_why) {
                 if (r->bound[i].pid <= 0)
                         return state_refuse(ret_why, "bound[%zu]: %i is no process", i,
                                             r->bound[i].pid);
+        if (r->n_dmabufs > (r->dmabuf ? LEASE_DMABUFS_MAX : 0))
+                return state_refuse(ret_why, "dmabufs: %zu, at most %u", r->n_dmabufs,
+                                    r->dmabuf ? LEASE_DMABUFS_MAX : 0);
         if (r->n_slices == 0 || r->n_slices > STATE_SLICES_MAX)
                 return state_refuse(ret_why, "slices: %zu, not 1 to %u", r->n_slices,
                                     STATE_SLICES_MAX);
@@ -299,6 +303,19 @@ static void text_bound(Text *t, const LeaseRecord *r) {
         text_add(t, "]");
 }
 
+static void text_dmabufs(Text *t, const LeaseRecord *r) {
+        text_key(t, "dmabufs");
+        text_add(t, "[");
+        for (size_t i = 0; i < r->n_dmabufs; i++) {
+                text_separate(t);
+                text_add(t, "{");
+                text_number_member(t, "dev", r->dmabufs[i].dev);
+                text_number_member(t, "ino", r->dmabufs[i].ino);
+                text_add(t, "}");
+        }
+        text_add(t, "]");
+}
+
 static void text_slices(Text *t, const LeaseRecord *r) {
         text_key(t, "slices");
         text_add(t, "[");
@@ -339,6 +356,8 @@ int lease_record_to_text(const LeaseRecord *r, char **ret, size_t *ret_size) {
                 text_string_member(&t, "delegate", NULL);
         text_string_member(&t, "account_unit", r->account_unit);
         text_string_member(&t, "account_slice", r->account_slice);
+        text_bool_member(&t, "dmabuf", r->dmabuf);
+        text_dmabufs(&t, r);
         text_bound(&t, r);
         text_slices(&t, r);
         return text_finish(&t, ret, ret_size);

@@ -6,8 +6,8 @@
 /* What the daemon writes down to find again after a restart, and its form: JSON, one object per record. Pure: no
  * file, no clock. */
 
-/* 2 had no accounts, and a file for each lease. 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
-#define STATE_FORMAT 3U
+/* 3 had no dma-bufs. 2 had no accounts, and a file for each lease. 1 had no slice phases, no start times of bound processes, no schedulable and no delegate: read, never written. */
+#define STATE_FORMAT 4U
 #define STATE_FORMAT_OLDEST 1U
 /* No file of ours is longer. */
 #define STATE_FILE_MAX (64 * KIB)
@@ -48,6 +48,9 @@ typedef struct LeaseRecord {
         size_t n_slices;
         char *account_unit; /* whose quota it is on, besides the owner's; may be NULL (always in format 1 and 2) */
         char *account_slice;
+        bool dmabuf; /* of it dma-bufs may be had, and these were (never in formats before 4) */
+        LeaseDmabuf *dmabufs;
+        size_t n_dmabufs;
 } LeaseRecord;
 
 typedef struct RegionRecord {

@@ -343,6 +343,59 @@ _public_ int egm_lease_admit(egm_lease *l, int pidfd) {
                              : -ENOTCONN;
 }
 
+static int read_dmabufs(egm_lease *l, sd_bus_message *m, int *fds) {
+        const char *region;
+        size_t n = 0;
+        int fd, r;
+
+        r = sd_bus_message_enter_container(m, 'a', "(sh)");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_read(m, "(sh)", &region, &fd)) > 0) {
+                if (n >= l->n_slices || !streq(region, l->slices[n].region))
+                        return -EBADMSG;
+                fds[n] = fd_copy(fd);
+                if (fds[n] < 0)
+                        return fds[n];
+                n++;
+        }
+        if (r < 0)
+                return r;
+        return n == l->n_slices ? 0 : -EBADMSG;
+}
+
+_public_ int egm_lease_export_dmabuf(egm_lease *l, int *ret_fds) {
+        _cleanup_bus_message_ sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_free_ int *fds = NULL;
+        int r = lease_begin(l);
+
+        if (r < 0)
+                return r;
+        if (!ret_fds)
+                return -EINVAL;
+        if (!l->connection)
+                return -ENOTCONN;
+        fds = calloc(l->n_slices + 1, sizeof(*fds));
+        if (!fds)
+                return -ENOMEM;
+        for (size_t i = 0; i < l->n_slices; i++)
+                fds[i] = -EBADF;
+        r = new_lease_call(l->connection, l->path, "ExportDmabuf", &m);
+        if (r < 0)
+                return r;
+        r = connection_call(l->connection, m, 0, &reply);
+        if (r < 0)
+                return connection_no_object(l->connection, r, -ENOENT, "lease", l->id);
+        r = read_dmabufs(l, reply, fds);
+        if (r < 0) {
+                for (size_t i = 0; i < l->n_slices; i++)
+                        safe_close(fds[i]);
+                return bad_message(r);
+        }
+        memcpy(ret_fds, fds, l->n_slices * sizeof(*fds));
+        return 0;
+}
+
 /* -ENOENT with a sentence for what cannot be an id. */
 static int id_to_path(egm_connection *c, const char *id, char **ret) {
         int r = connection_begin(c);

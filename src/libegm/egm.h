@@ -249,6 +249,8 @@ int egm_request_set_persistent(egm_request *r, int persistent);
 /* For who opens a region by its path: a single whole slice is handed over to this user, whose the node becomes; egmd closes the
  * region meanwhile. What egm_lease_get_fd() gives is a descriptor of the node alone (O_PATH). UINT32_MAX takes it back. */
 int egm_request_set_delegate(egm_request *r, uint32_t uid);
+/* 1: dma-bufs of it are to be had by egm_lease_export_dmabuf(). Default 0. */
+int egm_request_set_dmabuf(egm_request *r, int dmabuf);
 /* The lease belongs to this user, and no longer to the caller: for root, who acquires for others. UINT32_MAX takes it back. */
 int egm_request_set_owner(egm_request *r, uint32_t uid);
 /* As egm_lease_bind(), at once. The pidfd is copied. -1 takes it back. */
@@ -320,6 +322,11 @@ int egm_lease_bind(egm_lease *l, int pidfd);
  * tying the lease to it. Binding does, too; egm_lease_map() does it for the calling process by itself. -EDQUOT: it may
  * map too many leases already. */
 int egm_lease_admit(egm_lease *l, int pidfd);
+
+/* A dma-buf for each slice, in their order, for importers like iommufd: exactly the slice's bytes without its retired pages. ret_fds
+ * has room for egm_lease_count_slices(); they are the caller's. The lease must have been acquired with egm_request_set_dmabuf(), and
+ * drains until nobody has one of them open. -EOPNOTSUPP: it was not, or the host allows none; -ENOBUFS: too many. */
+int egm_lease_export_dmabuf(egm_lease *l, int *ret_fds);
 
 /* The same by id, for who lost the object: for the lease's owner and root, otherwise -EPERM. */
 int egm_release(egm_connection *c, const char *id);

@@ -91,6 +91,7 @@ struct egm_request {
         bool persistent;
         uint32_t delegate; /* UINT32_MAX: nobody */
         uint32_t owner;    /* UINT32_MAX: who asks */
+        bool dmabuf;
         int holder_fd;
         uint64_t wait_usec;
 };

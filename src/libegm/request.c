@@ -133,6 +133,13 @@ _public_ int egm_request_set_delegate(egm_request *r, uint32_t uid) {
         return 0;
 }
 
+_public_ int egm_request_set_dmabuf(egm_request *r, int dmabuf) {
+        if (!r)
+                return -EINVAL;
+        r->dmabuf = dmabuf;
+        return 0;
+}
+
 _public_ int egm_request_set_owner(egm_request *r, uint32_t uid) {
         if (!r)
                 return -EINVAL;
@@ -188,6 +195,7 @@ int request_copy(egm_request *r, egm_request **ret) {
         t->persistent = r->persistent;
         t->delegate = r->delegate;
         t->owner = r->owner;
+        t->dmabuf = r->dmabuf;
         t->wait_usec = r->wait_usec;
         k = free_and_strdup(&t->label, r->label);
         if (k < 0)
@@ -265,6 +273,8 @@ int request_append(egm_request *q, sd_bus_message *m) {
                 r = sd_bus_message_append(m, "{sv}", "Lifetime", "s", "persistent");
         if (r >= 0 && q->delegate != UINT32_MAX)
                 r = sd_bus_message_append(m, "{sv}", "Delegate", "u", q->delegate);
+        if (r >= 0 && q->dmabuf)
+                r = sd_bus_message_append(m, "{sv}", "Dmabuf", "b", 1);
         if (r >= 0 && q->owner != UINT32_MAX)
                 r = sd_bus_message_append(m, "{sv}", "OwnerUid", "u", q->owner);
         if (r >= 0 && q->holder_fd >= 0)

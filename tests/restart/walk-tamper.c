@@ -230,6 +230,8 @@ static void make_old(Walk *w, const char *name, char *text) {
         drop_member(text, "delegate");
         drop_member(text, "account_unit");
         drop_member(text, "account_slice");
+        drop_member(text, "dmabuf");
+        drop_member(text, "dmabufs");
         write_file(w, name, text, strlen(text));
         free(text);
 }

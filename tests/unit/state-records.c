@@ -127,10 +127,15 @@ static void random_lease(LeaseRecord *r) {
                         .created_usec = random_number(UINT64_MAX),
                         .released = random_below(2) == 0,
                         .delegated = random_below(4) == 0,
+                        .dmabuf = random_below(2) == 0,
                         .n_bound = random_below(LIFELINE_BOUND_MAX + 1),
                         .n_slices = random_below(4) == 0 ? STATE_SLICES_MAX
                                                          : 1 + random_below(STATE_SLICES_MAX),
         };
+        r->n_dmabufs = r->dmabuf ? random_below(LEASE_DMABUFS_MAX + 1) : 0;
+        r->dmabufs = r->n_dmabufs > 0 ? calloc(r->n_dmabufs, sizeof(*r->dmabufs)) : NULL;
+        for (size_t i = 0; i < r->n_dmabufs; i++)
+                r->dmabufs[i] = (LeaseDmabuf){random_number(UINT64_MAX), random_number(UINT64_MAX)};
         r->bound = r->n_bound > 0 ? calloc(r->n_bound, sizeof(*r->bound)) : NULL;
         for (size_t i = 0; i < r->n_bound; i++)
                 r->bound[i] = (BoundRecord){
@@ -189,6 +194,12 @@ void lease_record_assert_equal(const LeaseRecord *a, const LeaseRecord *b) {
         assert_int_equal(a->released, b->released);
         assert_int_equal(a->delegated, b->delegated);
         assert_int_equal(a->delegate_uid, b->delegate_uid);
+        assert_int_equal(a->dmabuf, b->dmabuf);
+        assert_int_equal(a->n_dmabufs, b->n_dmabufs);
+        for (size_t i = 0; i < a->n_dmabufs; i++) {
+                assert_true(a->dmabufs[i].dev == b->dmabufs[i].dev);
+                assert_true(a->dmabufs[i].ino == b->dmabufs[i].ino);
+        }
         assert_int_equal(a->n_bound, b->n_bound);
         for (size_t i = 0; i < a->n_bound; i++) {
                 assert_int_equal(a->bound[i].pid, b->bound[i].pid);

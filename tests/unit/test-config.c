@@ -64,6 +64,7 @@ static void describe(const Config *c, const char *key, char *buf, size_t size) {
         CASE("Verify", "%s", config_verify_to_string(c->verify));
         CASE("Enforcement", "%s", enforcement_mode_to_string(c->enforcement));
         CASE("RequireEnforcement", "%d", c->require_enforcement);
+        CASE("DmabufAllowed", "%d", c->dmabuf_allowed);
         CASE("OverreachPollSec", "%" PRIu64, c->overreach_poll_usec);
         CASE("OverreachAction", "%s", overreach_action_to_string(c->overreach));
         CASE("LeasesMax", "%" PRIu64, c->leases_max);
@@ -118,6 +119,9 @@ static const struct {
                 {"Enforcement", "no", "auto", "auto or off"},
                 {"RequireEnforcement", "y", "1", NULL},
                 {"RequireEnforcement", "enforced", "0", "yes or no"},
+                {"DmabufAllowed", "yes", "1", NULL},
+                {"DmabufAllowed", "", "0", NULL},
+                {"DmabufAllowed", "perhaps", "0", "yes or no"},
                 {"DefaultAlign", "2M", "2097152", NULL},
                 {"DefaultAlign", "1G", "1073741824", NULL},
                 {"DefaultAlign", "64K", "65536", NULL},
@@ -236,6 +240,7 @@ static void test_again(void **state) {
                         {"LeasesMaxPerUid", "7", "x"},    {"SlicesMaxPerUid", "7", "x"},
                         {"WaitingMaxPerUid", "7", "x"},   {"CallsMaxPerUid", "7", "x"},
                         {"AllowLowRegions", "egm2", "x"}, {"Enforcement", "off", "x"},
+                        {"DmabufAllowed", "yes", "x"},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(again); i++) {

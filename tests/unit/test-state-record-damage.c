@@ -10,7 +10,7 @@
 static void test_truncations(void **state) {
         static const char *const names[] = {"lease-7.json", "region-egm4.json", "egmd.json"};
 
-        for (unsigned format = 1; format <= 3; format++)
+        for (unsigned format = 1; format <= 4; format++)
                 for (int kind = 0; kind < _RECORD_KIND_MAX; kind++) {
                         size_t size;
                         char *text = record_fixture(format, names[kind], &size);
@@ -79,11 +79,12 @@ static void test_mutations(void **state) {
         assert_true(bad > 10000);
 }
 
-#define HEAD "{\"private\":\"\",\"format\":3,\"boot\":\"b\","
+#define HEAD "{\"private\":\"\",\"format\":4,\"boot\":\"b\","
 #define LEASE_TEXT \
         HEAD "\"id\":7,\"label\":\"\",\"lifetime\":\"descriptor\",\"uid\":0,\"pid\":1," \
              "\"unit\":\"\",\"created\":5,\"released\":false,\"delegate\":null," \
-             "\"account_unit\":\"a.service\",\"account_slice\":null,\"bound\":[{" \
+             "\"account_unit\":\"a.service\",\"account_slice\":null,\"dmabuf\":false,\"dmabufs\":" \
+             "[],\"bound\":[{" \
              "\"pid\":3,\"start\":4}]," \
              "\"slices\":[{\"region\":\"egm4\",\"offset\":0,\"size\":65536,\"phase\":\"leased\"}]" \
              "}"
@@ -124,6 +125,14 @@ static const struct {
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"\xff\"", "not JSON"},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"\xc0\x80\"", "label: "},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":1", "label: not text"},
+                {RECORD_LEASE, "\"dmabuf\":false,", "", "dmabuf: missing"},
+                {RECORD_LEASE, ",\"dmabufs\":[]", "", "dmabufs: missing"},
+                {RECORD_LEASE, "\"dmabufs\":[]", "\"dmabufs\":[{\"dev\":1,\"ino\":2}]",
+                 "dmabufs: 1, at most 0"},
+                {RECORD_LEASE, "false,\"dmabufs\":[]", "true,\"dmabufs\":[{\"dev\":1,\"ino\":2}]",
+                 NULL},
+                {RECORD_LEASE, "false,\"dmabufs\":[]", "true,\"dmabufs\":[{\"dev\":1}]",
+                 "ino: missing"},
                 {RECORD_LEASE, "\"unit\":\"\"", "\"unit\":null", NULL},
                 {RECORD_LEASE, "\"unit\":\"\"", "\"unit\":[]", "unit: not text"},
                 {RECORD_LEASE, "\"a.service\"", "null", NULL},
@@ -173,14 +182,14 @@ static const struct {
                 {RECORD_LEASE, "{\"private\"", "[{\"private\"", "not JSON"},
                 {RECORD_LEASE, "\"private\":\"\",", "", "private: missing"},
                 {RECORD_LEASE, "\"private\":\"\",", "\"private\":1,", "private: not text"},
-                {RECORD_LEASE, "\"format\":3", "\"format\":0", "format: 0 has never been"},
-                {RECORD_LEASE, "\"format\":3", "\"format\":-3", "format: negative"},
-                {RECORD_LEASE, "\"format\":3", "\"format\":\"4\"", "format: not a whole number"},
-                {RECORD_LEASE, "\"format\":3", "\"format\":4294967296",
+                {RECORD_LEASE, "\"format\":4", "\"format\":0", "format: 0 has never been"},
+                {RECORD_LEASE, "\"format\":4", "\"format\":-3", "format: negative"},
+                {RECORD_LEASE, "\"format\":4", "\"format\":\"4\"", "format: not a whole number"},
+                {RECORD_LEASE, "\"format\":4", "\"format\":4294967296",
                  "format: 4294967296 is larger"},
-                {RECORD_LEASE, "\"format\":3", "\"format\":1", "unknown key"},
-                {RECORD_LEASE, "\"format\":3,", "", "format: missing"},
-                {RECORD_LEASE, "\"format\":3", "\"format\":3,\"format\":3", "twice"},
+                {RECORD_LEASE, "\"format\":4", "\"format\":1", "unknown key"},
+                {RECORD_LEASE, "\"format\":4,", "", "format: missing"},
+                {RECORD_LEASE, "\"format\":4", "\"format\":4,\"format\":4", "twice"},
                 {RECORD_LEASE, "\"boot\":\"b\"", "\"boot\":\"\"", "boot: "},
                 {RECORD_LEASE, "\"boot\":\"b\"", "\"boot\":null", "boot: not text"},
                 {RECORD_REGION, "egm4", "e/4", "name: "},

@@ -39,6 +39,7 @@ static void test_largest(void **state) {
         char text[STATE_TEXT_MAX + 1], name[STATE_NAME_MAX + 1], *s, *why;
         SliceRecord slices[STATE_SLICES_MAX];
         BoundRecord bound[LIFELINE_BOUND_MAX];
+        LeaseDmabuf dmabufs[LEASE_DMABUFS_MAX];
         LeaseRecord r = {
                         .boot = name,
                         .id = UINT64_MAX,
@@ -54,6 +55,9 @@ static void test_largest(void **state) {
                         .n_slices = ELEMENTSOF(slices),
                         .account_unit = text,
                         .account_slice = text,
+                        .dmabuf = true,
+                        .dmabufs = dmabufs,
+                        .n_dmabufs = ELEMENTSOF(dmabufs),
         };
         unsigned format;
         LeaseRecord again;
@@ -67,6 +71,8 @@ static void test_largest(void **state) {
                 slices[i] = (SliceRecord){name, INT64_MAX - 1, 1, SLICE_SCRUBBING};
         for (size_t i = 0; i < ELEMENTSOF(bound); i++)
                 bound[i] = (BoundRecord){INT_MAX, UINT64_MAX};
+        for (size_t i = 0; i < ELEMENTSOF(dmabufs); i++)
+                dmabufs[i] = (LeaseDmabuf){UINT64_MAX, UINT64_MAX};
         assert_int_equal(lease_record_to_text(&r, &s, &size), 0);
         assert_true(size < STATE_FILE_MAX / 2);
         assert_int_equal(lease_record_from_text(s, size, &again, &format, &why), 0);
@@ -252,7 +258,7 @@ static void test_format_2(void **state) {
         }
 }
 
-/* Byte for byte: a change of what is written is a new format. */
+/* It had no dma-bufs. */
 static void test_format_3(void **state) {
         BoundRecord bound[] = {{4243, UINT64_MAX}, {4244, 0}};
         SliceRecord slices[] = {{(char *) "egm4", 0, 2 * MIB, SLICE_SCRUBBING},
@@ -279,11 +285,62 @@ static void test_format_3(void **state) {
         };
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-                size_t size, n;
-                char *expected = record_fixture(3, table[i].name, &size), *text;
                 Record r;
 
                 record_fixture_read(table[i].kind, 3, table[i].name, &r);
+                record_assert_equal(table[i].kind, &r, &table[i].r);
+                record_done(table[i].kind, &r);
+        }
+}
+
+/* Byte for byte: a change of what is written is a new format. */
+static void test_format_4(void **state) {
+        BoundRecord bound[] = {{4243, UINT64_MAX}, {4244, 0}};
+        LeaseDmabuf dmabufs[] = {{11, 4711}, {UINT64_MAX, UINT64_MAX}};
+        SliceRecord slices[] = {{(char *) "egm4", 0, 2 * MIB, SLICE_SCRUBBING},
+                                {(char *) "egm5", INT64_MAX - 64 * KIB, 64 * KIB, SLICE_DRAINING}};
+        const struct {
+                RecordKind kind;
+                const char *name;
+                Record r;
+        } table[] = {
+                        {RECORD_LEASE,
+                         "lease-7.json",
+                         {.lease = {(char *) RECORD_BOOT,
+                                    7,
+                                    (char *) "vm \"seven\" \\ f\xc3\xbcr \xf0\x9f\x90\xa7",
+                                    LEASE_LIFETIME_PERSISTENT,
+                                    UINT32_MAX,
+                                    4242,
+                                    NULL,
+                                    UINT64_C(1760000000000000),
+                                    true,
+                                    true,
+                                    64055,
+                                    bound,
+                                    2,
+                                    slices,
+                                    2,
+                                    (char *) "vm@7.service",
+                                    (char *) "machine-a\\x2db.slice",
+                                    true,
+                                    dmabufs,
+                                    2}}},
+                        {RECORD_REGION,
+                         "region-egm4.json",
+                         {.region = {(char *) RECORD_BOOT, (char *) "egm4", 65280, 31337,
+                                     UINT64_C(479962595328), true, 5, 777, false}}},
+                        {RECORD_DAEMON,
+                         "egmd.json",
+                         {.daemon = {(char *) RECORD_BOOT, UINT64_MAX}}},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                size_t size, n;
+                char *expected = record_fixture(4, table[i].name, &size), *text;
+                Record r;
+
+                record_fixture_read(table[i].kind, 4, table[i].name, &r);
                 record_assert_equal(table[i].kind, &r, &table[i].r);
                 assert_int_equal(record_to_text(table[i].kind, &r, &text, &n), 0);
                 assert_string_equal(text, expected);
@@ -295,20 +352,20 @@ static void test_format_3(void **state) {
 }
 
 /* Of a newer format nothing but its number is known. */
-static void test_format_4(void **state) {
+static void test_format_5(void **state) {
         static const char *const names[] = {"lease-7.json", "region-egm4.json", "egmd.json"};
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
                 for (int kind = 0; kind < _RECORD_KIND_MAX; kind++) {
                         size_t size;
-                        char *text = record_fixture(4, names[i], &size), *why;
+                        char *text = record_fixture(5, names[i], &size), *why;
                         unsigned format = 0;
                         Record r;
 
                         assert_int_equal(record_from_text((RecordKind) kind, text, size, &r,
                                                           &format, &why),
                                          -EPROTONOSUPPORT);
-                        assert_int_equal(format, 4);
+                        assert_int_equal(format, 5);
                         assert_null(why);
                         record_assert_empty((RecordKind) kind, &r);
                         free(text);
@@ -332,6 +389,7 @@ int main(void) {
                         cmocka_unit_test(test_format_2),
                         cmocka_unit_test(test_format_3),
                         cmocka_unit_test(test_format_4),
+                        cmocka_unit_test(test_format_5),
                         cmocka_unit_test(test_phases),
         };
 

@@ -218,7 +218,7 @@ static void test_upgrade(void **state) {
         assert_int_equal(c.leases[1].slices[0].phase, SLICE_DRAINING);
         assert_int_equal(state_save_lease(s, c.leases), 0);
         text = state_dir_get("lease-7.json");
-        assert_non_null(strstr(text, "\"format\":3,"));
+        assert_non_null(strstr(text, "\"format\":4,"));
         assert_non_null(strstr(text, "{\"pid\":4244,\"start\":0}"));
         free(text);
         state_content_done(&c);
@@ -281,7 +281,7 @@ static void test_newer(void **state) {
                 char *before, *after, *said;
 
                 for (size_t k = 0; k < ELEMENTSOF(newer); k++)
-                        state_dir_put_fixture(k == i ? 4 : 3, newer[k]);
+                        state_dir_put_fixture(k == i ? 5 : 4, newer[k]);
                 state_dir_put("lease-1.json", "damaged");
                 state_dir_put("lease-99.json", "damaged");
                 state_dir_put("region-a.json", "damaged");
@@ -296,8 +296,8 @@ static void test_newer(void **state) {
                 after = state_dir_names();
                 assert_string_equal(after, before);
                 assert_int_equal(c.n_leases, 42);
-                if (!strstr(said, newer[i]) || !strstr(said, "format 4") ||
-                    !strstr(said, "up to 3"))
+                if (!strstr(said, newer[i]) || !strstr(said, "format 5") ||
+                    !strstr(said, "up to 4"))
                         fail_msg("\"%s\" does not say it all", said);
                 free(before);
                 free(after);
