@@ -162,7 +162,8 @@ static void find_entitled(Drain *d, DrainScan *scan) {
                 const Holder *h = scan->found.items + i;
                 const Region *r = find_region(d, scan->regions[h->device]);
 
-                entitled[i] = r && claims_allow(claims, r, h);
+                /* Its device may have gone meanwhile, and its map with it: nothing of it drains then. */
+                entitled[i] = r && r->map && claims_allow(claims, r, h);
         }
         scan->entitled = entitled;
 }
