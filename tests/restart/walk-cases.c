@@ -208,12 +208,36 @@ static void case_descriptor_over_restarts(Walk *w) {
         drop_everybody(w);
 }
 
+/* A device goes when somebody who waited has just been granted memory of it, and has not read so yet: what he gets is lost, and
+ * while he has it, nobody else gets what the device comes back with. */
+static void case_granted_and_gone(Walk *w) {
+        const WalkAsked asked = {.region = 0, .size = 4 * WALK_GRANULE, .align = WALK_GRANULE};
+        const WalkLease *l = NULL;
+        unsigned waiter;
+
+        walk_note(w, "case: granted when the device goes");
+        walk_set_schedulable(w, 0, false);
+        waiter = walk_wait_for(w, &asked, 0);
+        walk_check(w, walk_waiter_find(w, waiter));
+        walk_set_schedulable(w, 0, true);
+        walk_device_vanish(w, 0);
+        walk_check(w, !walk_waiter_find(w, waiter));
+        for (size_t i = 0; i < WALK_LEASES && !l; i++)
+                if (w->leases[i].used)
+                        l = w->leases + i;
+        walk_check(w, l && walk_lease_is_lost(l) && !l->ended);
+        walk_settle(w);
+        walk_device_return(w, 0, false);
+        drop_everybody(w);
+}
+
 void walk_cases(Walk *w) {
         case_descriptor_over_restarts(w);
         case_held_up_over_restart(w);
         case_bound_over_restart(w);
         case_half_given_back(w);
         case_not_overtaken(w);
+        case_granted_and_gone(w);
 }
 
 /* ---- very often ---- */

@@ -111,6 +111,7 @@ void walk_device_vanish(Walk *w, unsigned region) {
         write_config(w);
         walk_model_new_memory(w, region);
         wait_state(w, region, "gone");
+        walk_wait_answers(w, region);
         wait_told(w, region, lost);
         walk_check_always(w);
 }

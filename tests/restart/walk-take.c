@@ -174,6 +174,16 @@ static unsigned region_of(Walk *w, const char *name) {
         walk_fail(w, "a slice of %s", name);
 }
 
+/* What is granted the daemon has open. Of a device that is gone it was granted before that went, and is lost. */
+static void note_memory(Walk *w, WalkSlice *s) {
+        WalkRegion *r = w->regions + s->region;
+
+        s->lost = r->gone;
+        s->generation = r->generation - (r->gone ? 1 : 0);
+        r->has_memory = true;
+        r->memory = s->generation;
+}
+
 void walk_granted(Walk *w, sd_bus_message *reply, WalkLease *l) {
         int lifetime = read_path(w, l, reply), memory[WALK_SLICES], fd;
         const char *region;
@@ -185,7 +195,7 @@ void walk_granted(Walk *w, sd_bus_message *reply, WalkLease *l) {
 
                 memory[l->n_slices] = fd;
                 s->region = region_of(w, region);
-                s->generation = w->regions[s->region].generation;
+                note_memory(w, s);
                 walk_note(w, "    lease %" PRIu64 " (%s): %s %#" PRIx64 "+%#" PRIx64, l->id,
                           l->label, region, s->offset, s->size);
                 check_slice(w, l, s);

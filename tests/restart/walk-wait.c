@@ -89,6 +89,19 @@ WalkWaiter *walk_waiter_find(Walk *w, unsigned serial) {
         return NULL;
 }
 
+void walk_wait_answers(Walk *w, unsigned region) {
+        uint64_t deadline = walk_now_usec() + WALK_DEADLINE_USEC;
+
+        for (size_t i = 0; i < WALK_WAITERS; i++) {
+                const WalkWaiter *q = w->waiters + i;
+
+                while (q->bus && q->region == region && !still_waits(w, q)) {
+                        walk_check(w, walk_now_usec() < deadline);
+                        walk_pump(w, 10 * USEC_PER_MSEC);
+                }
+        }
+}
+
 void walk_op_wait(Walk *w) {
         WalkAsked asked = {.region = walk_some_region(w), .align = WALK_GRANULE};
         size_t n = 0;

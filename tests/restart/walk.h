@@ -372,6 +372,8 @@ uint64_t walk_some_size(Walk *w, uint64_t max);
 /* It is in the queue, or answered: its serial. wait_usec: 0: as good as for ever. */
 unsigned walk_wait_for(Walk *w, const WalkAsked *asked, uint64_t wait_usec);
 WalkWaiter *walk_waiter_find(Walk *w, unsigned serial); /* NULL: it waits no more */
+/* Who waited for the region, and does so no more, has the answer. */
+void walk_wait_answers(Walk *w, unsigned region);
 
 /* A granted lease's fate: into the books, checked, its descriptors to a child. label: as in the request. */
 void walk_granted(Walk *w, sd_bus_message *reply, WalkLease *asked);
