@@ -79,6 +79,15 @@ int accounts_check(const AcquireRequest *q, EgmError *reterr) {
         return quota_check(q->party, &want, reterr);
 }
 
+int accounts_check_placed(const AcquireRequest *q, const Placed *placed, EgmError *reterr) {
+        QuotaAmounts want = accounts_request(q);
+
+        want.of[QUOTA_BYTES] = 0;
+        for (size_t i = 0; i < q->n_slices; i++)
+                want.of[QUOTA_BYTES] += placed[i].size;
+        return quota_check(q->party, &want, reterr);
+}
+
 bool accounts_may_ever(const AcquireRequest *q) {
         const QuotaAmounts want = accounts_request(q);
 

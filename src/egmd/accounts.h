@@ -19,6 +19,8 @@ int accounts_open(Manager *m, AcquireRequest *q);
 QuotaAmounts accounts_request(const AcquireRequest *q);
 /* May it be granted? -EDQUOT. */
 int accounts_check(const AcquireRequest *q, EgmError *reterr);
+/* The same of what was found for it: how large a whole region is, is not known before. */
+int accounts_check_placed(const AcquireRequest *q, const Placed *placed, EgmError *reterr);
 /* Could it be, if everything of theirs ended? */
 bool accounts_may_ever(const AcquireRequest *q);
 /* A walk along the queue begins: quota_begin_turn(). */

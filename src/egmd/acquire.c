@@ -49,7 +49,7 @@ void acquire_request_done(AcquireRequest *q) {
 }
 
 uint64_t acquire_request_bytes(const AcquireRequest *q) {
-        uint64_t sum = 0;
+        uint64_t sum = q->whole_bytes;
 
         for (size_t i = 0; i < q->n_slices; i++)
                 if (__builtin_add_overflow(sum, q->slices[i].size, &sum))
@@ -261,7 +261,9 @@ static int try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regio
         r = placement_take(q->slices, q->n_slices, regions, n, id, placed, reterr);
         if (r < 0)
                 return r;
-        r = check_path(m, q, placed, reterr);
+        r = accounts_check_placed(q, placed, reterr);
+        if (r >= 0)
+                r = check_path(m, q, placed, reterr);
         if (r >= 0)
                 r = clean_retired(m, q, placed);
         if (r >= 0)
@@ -297,8 +299,8 @@ static void poll_candidates(Manager *m, const AcquireRequest *q, const Placement
                         }
 }
 
-/* Could it be granted if everybody gave everything back? */
-static bool satisfiable_later(Manager *m, const AcquireRequest *q) {
+/* Could it be granted if everybody gave everything back? Then what it comes to is known as well. */
+static bool satisfiable_later(Manager *m, AcquireRequest *q) {
         PlacementRegion regions[MANAGER_REGIONS_MAX];
         Placed placed[EGM_SLICES_MAX];
         size_t n = describe_regions(m, regions), made = 0;
@@ -329,7 +331,13 @@ static bool satisfiable_later(Manager *m, const AcquireRequest *q) {
                 r = placement_take(q->slices, q->n_slices, regions, n, 1, placed, NULL);
         for (size_t i = 0; i < made; i++)
                 extent_map_free(regions[i].map);
-        return r >= 0;
+        if (r < 0)
+                return false;
+        q->whole_bytes = 0;
+        for (size_t i = 0; i < q->n_slices; i++)
+                if (q->slices[i].whole)
+                        q->whole_bytes += placed[i].size;
+        return true;
 }
 
 static bool lacks_memory(EgmErrorKind kind) {
@@ -447,13 +455,18 @@ static int enqueue(Manager *m, AcquireRequest *q, EgmError *why, acquire_done_t 
         return 0;
 }
 
+static void replace_error(EgmError *e, EgmError *by) {
+        egm_error_done(e);
+        *e = *by;
+        *by = EGM_ERROR_NULL;
+}
+
 static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_done_t done,
                           void *userdata, Waiter **ret) {
         _cleanup_egm_error_ EgmError quota = EGM_ERROR_NULL;
         int r;
 
-        if (q->wait_usec == 0 || !worth_waiting(e->kind) || m->stopping || !accounts_may_ever(q) ||
-            !satisfiable_later(m, q))
+        if (q->wait_usec == 0 || !worth_waiting(e->kind) || m->stopping || !satisfiable_later(m, q))
                 return -ENOENT;
         if (m->n_waiters >= m->config->waiting_max) {
                 egm_error_done(e);
@@ -462,11 +475,9 @@ static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_do
                                      m->n_waiters, m->config->waiting_max);
                 return -ENOENT;
         }
-        r = accounts_begin_wait(q, &quota);
+        r = accounts_may_ever(q) ? accounts_begin_wait(q, &quota) : accounts_check(q, &quota);
         if (r < 0) {
-                egm_error_done(e);
-                *e = quota;
-                quota = EGM_ERROR_NULL;
+                replace_error(e, &quota);
                 return -ENOENT;
         }
         r = enqueue(m, q, e, done, userdata, ret);
@@ -508,6 +519,7 @@ void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *u
                 r = check_holder(q, &e);
         if (r >= 0) {
                 poll_candidates(m, q, regions);
+                n = describe_regions(m, regions);
                 reserve_for_waiters(m, NULL, regions, n);
                 r = try_grant(m, q, regions, n, &l, &fd, &e);
         }

@@ -17,6 +17,7 @@ typedef TAILQ_HEAD(WaiterList, Waiter) WaiterList; /* in the order they came */
 typedef struct AcquireRequest {
         SliceRequest *slices; /* own their strings */
         size_t n_slices;
+        uint64_t whole_bytes; /* what the whole regions among them come to at least, of one that waits */
         char *label;
         LeaseLifetime lifetime;
         int holder;    /* pidfd or -EBADF */
@@ -32,6 +33,7 @@ typedef struct AcquireRequest {
 } AcquireRequest;
 
 void acquire_request_done(AcquireRequest *q);
+/* Of whole regions, what is known. */
 uint64_t acquire_request_bytes(const AcquireRequest *q);
 
 /* lease and its holder's end of the lifetime pipe (borrowed for the call), or a refusal. Called exactly once, unless the

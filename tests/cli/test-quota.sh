@@ -83,6 +83,7 @@ check 5 '' 'BytesMax of uid 65534 is 64M: 0B in use, 66M more asked for' \
         lease --slice=size=64M --slice=size=2M
 take --size=40M
 first=$id
+case $(ctl show-lease "$id" -p Slices --value) in egm4:*) empty=egm5 ;; *) empty=egm4 ;; esac
 check 5 '' 'BytesMax of uid 65534 is 64M: 40M in use, 32M more asked for' lease --size=32M
 # What could never be is not waited for.
 check 5 '' 'BytesMax of uid 65534 is 64M: 40M in use, 66M more asked for' \
@@ -93,6 +94,22 @@ check 5 '' 'BytesMax of uid 65534 is 64M: 40M in use, 32M more asked for' lease 
 is_used user nobody bytes 40M || die "nobody has '$(used user nobody bytes)'"
 is_used user nobody leases 1 || die "nobody has '$(used user nobody leases)' leases"
 is_used user nobody slices 1 || die "nobody has '$(used user nobody slices)' slices"
+
+# A whole region counts with all that it has.
+as "$nobody"
+check 5 '' 'BytesMax of uid 65534 is 64M: 40M in use, 64M more asked for' lease --slice=whole
+check 5 '' 'BytesMax of uid 65534 is 64M: 40M in use, 128M more asked for' \
+        lease --slice=whole --slice=whole --wait=60
+# Who waits for room on his own account holds nobody else up.
+wait_for whole "$nobody" --slice=whole,region="$empty" --wait=60
+eventually 30 n_waiting 1 || die "nobody's request for a whole region does not wait: $(cat "$tmp/whole.err")"
+as "$daemon"
+take --size=2M --region="$empty"
+check 0 '' '' release --wait "$id"
+as "$root"
+n_waiting 1 || die "it waits no more: $(cat "$tmp/whole" "$tmp/whole.err")"
+kill "$waiter"
+eventually 30 n_waiting 0 || die "it waits without anybody"
 
 # What one may see.
 as "$daemon"
