@@ -163,6 +163,9 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         if (r >= 0)
                 r = record_lease(m, l);
         if (r < 0) {
+                /* Whoever was let in bears its number for good, so no other lease may have it. */
+                if (l->gated)
+                        m->next_lease_id++;
                 confine_revoke(m, l);
                 *ret_fd = safe_close(*ret_fd);
                 l->lifeline = lifeline_free(l->lifeline);
@@ -193,7 +196,13 @@ static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) 
 static int check_path(Manager *m, const AcquireRequest *q, const Placed *placed, EgmError *reterr) {
         const Region *r = m->regions[placed[0].region];
 
-        if (!q->delegate || !r->lingered)
+        if (!q->delegate)
+                return 0;
+        /* All of it may have turned out bad, and be free of scrubs by the books, before the last one knows. */
+        if (r->scrubs)
+                return egm_error_set(reterr, EGM_ERROR_REGION_NOT_READY,
+                                     "%s: the last of its scrubs is about to end", r->name);
+        if (!r->lingered)
                 return 0;
         drain_look(m->drain);
         return egm_error_set(

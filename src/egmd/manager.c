@@ -21,16 +21,19 @@ uint64_t manager_now_usec(const Manager *m) {
 
 static int on_poll(sd_event_source *s, uint64_t usec, void *userdata) {
         Manager *m = userdata;
+        uint64_t next = m->config->poll_retired_usec;
 
         for (size_t i = 0; i < m->n_regions; i++) {
                 Region *r = m->regions[i];
 
                 region_poll_retired(r);
+                if (r->retired_unknown)
+                        next = MIN(next, REGION_POLL_AGAIN_USEC);
                 if (r->unstored && r->state == REGION_READY)
                         (void) record_region(r);
         }
         confine_check(m);
-        (void) sd_event_source_set_time_relative(s, m->config->poll_retired_usec);
+        (void) sd_event_source_set_time_relative(s, next);
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 

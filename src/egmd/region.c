@@ -330,8 +330,16 @@ void region_poll_retired(Region *r) {
                 return;
         k = provider_retired(r->provider, &list);
         if (k < 0) {
-                (void) log_warning_errno(k, "%s: failed to read the list of retired pages: %m",
-                                         r->name);
+                /* What is new in it must not get into a lease. */
+                if (!r->retired_unknown) {
+                        (void) log_warning_errno(k,
+                                                 "%s: failed to read the list of retired pages; "
+                                                 "nothing more of it is lent until it can be: %m",
+                                                 r->name);
+                        (void) sd_event_source_set_time_relative(r->manager->poll_source,
+                                                                 REGION_POLL_AGAIN_USEC);
+                }
+                r->retired_unknown = true;
                 return;
         }
         RANGES_FOREACH (i, &list) {

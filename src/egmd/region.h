@@ -43,7 +43,7 @@ struct Region {
         char *reason;  /* words, while not ready */
         char *held_by; /* the same with the name of who has it, for those who may know; or NULL */
         bool schedulable;
-        bool retired_unknown; /* its list could not be read since a restart: nothing of it is lent */
+        bool retired_unknown; /* its list could not be read the last time: nothing of it is lent */
         bool simulated;
         bool lingered; /* somebody without a lease of it has it open, as the last look found, or nobody looked yet */
         bool enforced; /* nobody maps it without a right to it: its gate is closed, and that is proven */
@@ -94,6 +94,9 @@ bool region_ignores_offsets(const Region *r);
 uint64_t region_granule(const Region *r);
 uint64_t region_largest_free(const Region *r);
 void region_placement(const Region *r, PlacementRegion *ret);
+
+/* How soon a list that could not be read is asked for again. */
+#define REGION_POLL_AGAIN_USEC (1 * USEC_PER_SEC)
 
 /* Reads the retired list again; what is new is retired and its leases are told. */
 void region_poll_retired(Region *r);

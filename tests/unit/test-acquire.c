@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "fd-util.h"
+#include "manager.h"
+#include "pidfd.h"
+#include "provider-sim.h"
+#include "records.h"
+#include "test.h"
+
+/* What is left of a request that fails half way. */
+
+typedef struct Bed {
+        sd_event *event;
+        Config *config;
+        Manager *manager;
+        Region *region;
+        pid_t child; /* somebody to be a holder */
+        int pidfd;
+} Bed;
+
+static int record_error; /* of the next record */
+
+int __real_record_lease(Manager *m, const Lease *l);
+int __wrap_record_lease(Manager *m, const Lease *l);
+
+int __wrap_record_lease(Manager *m, const Lease *l) {
+        return record_error < 0 ? TAKE_GENERIC(record_error, int, 0) : __real_record_lease(m, l);
+}
+
+/* ---- the kernel's table ---- */
+
+static EnforceLease in_table;
+static EnforceBearer bearer;
+static __u64 highest;
+
+static int fake_set_lease(void *u, const EnforceLease *l) {
+        in_table = *l;
+        return 0;
+}
+
+static int fake_drop_lease(void *u, __u64 number) {
+        if (in_table.n == 0 || in_table.number != number)
+                return -ENOENT;
+        in_table = (EnforceLease){};
+        return 0;
+}
+
+static int fake_get_bearer(void *u, int pidfd, EnforceBearer *ret) {
+        *ret = bearer;
+        return bearer.n > 0 ? 0 : -ENOENT;
+}
+
+static int fake_set_bearer(void *u, int pidfd, const EnforceBearer *b) {
+        bearer = *b;
+        return 0;
+}
+
+static int fake_get_highest(void *u, __u64 *ret) {
+        *ret = highest;
+        return 0;
+}
+
+static int fake_set_highest(void *u, __u64 number) {
+        highest = number;
+        return 0;
+}
+
+static void fake_free(void *u) {
+}
+
+static const EnforceOps enforce_ops = {
+                .set_lease = fake_set_lease,
+                .drop_lease = fake_drop_lease,
+                .get_bearer = fake_get_bearer,
+                .set_bearer = fake_set_bearer,
+                .get_highest = fake_get_highest,
+                .set_highest = fake_set_highest,
+                .free = fake_free,
+};
+
+/* ---- the bed ---- */
+
+static bool is_clean(const Region *r) {
+        return r->state == REGION_READY && !r->scrubs &&
+               extent_map_bytes(r->map, EXTENT_FREE) == extent_map_size(r->map);
+}
+
+static int bed_setup(void **state) {
+        Bed *b = calloc(1, sizeof(*b));
+
+        assert_non_null(b);
+        assert_int_equal(sd_event_new(&b->event), 0);
+        assert_int_equal(config_new(&b->config), 0);
+        assert_int_equal(manager_new(b->event, b->config, &b->manager), 0);
+        b->manager->ignore_inaccessible = true;
+        assert_int_equal(manager_start_simulation(b->manager, "gh200", 16384), 0);
+        b->region = manager_find_region(b->manager, "egm4");
+        assert_non_null(b->region);
+        for (unsigned i = 0; i < 1000 && !is_clean(b->region); i++)
+                assert_true(sd_event_run(b->event, 100 * USEC_PER_MSEC) >= 0);
+        assert_true(is_clean(b->region));
+        b->child = fork();
+        if (b->child == 0) {
+                (void) pause();
+                _exit(0);
+        }
+        assert_true(b->child > 0);
+        assert_int_equal(pidfd_new(b->child, &b->pidfd), 0);
+        *state = b;
+        return 0;
+}
+
+static int bed_teardown(void **state) {
+        Bed *b = *state;
+
+        (void) kill(b->child, SIGKILL);
+        (void) waitpid(b->child, NULL, 0);
+        (void) safe_close(b->pidfd);
+        enforce_free(b->manager->enforce);
+        b->manager->enforce = NULL;
+        manager_free(b->manager);
+        config_free(b->config);
+        sd_event_unref(b->event);
+        free(b);
+        return 0;
+}
+
+typedef struct Outcome {
+        int error;
+        EgmErrorKind kind;
+        uint64_t lease;
+} Outcome;
+
+static void on_outcome(int r, const EgmError *e, Lease *l, int lifetime_fd, void *userdata) {
+        Outcome *o = userdata;
+
+        *o = (Outcome){.error = r, .kind = e->kind, .lease = l ? l->id : 0};
+}
+
+/* size 0: all of it, by path. */
+static Outcome acquire(Bed *b, uint64_t size, int holder) {
+        AcquireRequest q = {.n_slices = 1, .holder = holder >= 0 ? fd_copy(holder) : -EBADF};
+        Outcome o = {};
+        Waiter *w;
+
+        q.slices = calloc(1, sizeof(*q.slices));
+        assert_non_null(q.slices);
+        *q.slices = (SliceRequest){.size = size,
+                                   .whole = size == 0,
+                                   .include_retired = size == 0,
+                                   .node = EGM_NODE_ANY,
+                                   .socket = EGM_SOCKET_ANY};
+        q.delegate = size == 0;
+        manager_acquire(b->manager, &q, on_outcome, &o, &w);
+        assert_null(w);
+        return o;
+}
+
+/* Who was let in bears that number for good. */
+static void test_number(void **state) {
+        Bed *b = *state;
+        Outcome o;
+
+        assert_int_equal(enforce_new(&enforce_ops, NULL, false, &b->manager->enforce), 0);
+        b->region->enforced = true;
+        record_error = -ENOSPC;
+        o = acquire(b, 2 * MIB, b->pidfd);
+        assert_int_equal(o.error, -ENOSPC);
+        assert_int_equal(bearer.n, 1);
+        assert_int_equal(in_table.n, 0);
+        assert_true(is_clean(b->region));
+
+        o = acquire(b, 2 * MIB, -EBADF);
+        assert_int_equal(o.error, 0);
+        assert_int_equal(in_table.number, o.lease);
+        assert_int_not_equal(bearer.numbers[0], o.lease);
+        assert_true(highest >= o.lease);
+}
+
+/* All that was being scrubbed has turned out bad, and nothing else says that somebody still has it mapped. */
+static void test_path_under_scrub(void **state) {
+        Bed *b = *state;
+        Outcome o;
+
+        b->region->scrubs = (struct RegionScrub *) b;
+        o = acquire(b, 0, -EBADF);
+        b->region->scrubs = NULL;
+        assert_int_equal(o.kind, EGM_ERROR_REGION_NOT_READY);
+        assert_true(is_clean(b->region));
+
+        /* There is no node. */
+        o = acquire(b, 0, -EBADF);
+        assert_int_equal(o.kind, EGM_ERROR_NOT_PARTITIONABLE);
+        assert_true(is_clean(b->region));
+}
+
+/* What is new in a list that cannot be read must not get into a lease. */
+static void test_unknown_pages(void **state) {
+        Bed *b = *state;
+        SimFaults *faults = sim_provider_faults(b->region->provider);
+
+        faults->list = SIM_LIST_FAULT;
+        assert_int_equal(acquire(b, 2 * MIB, -EBADF).kind, EGM_ERROR_REGION_NOT_READY);
+        assert_true(is_clean(b->region));
+        faults->list = SIM_LIST_OK;
+        assert_int_equal(acquire(b, 2 * MIB, -EBADF).error, 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                        cmocka_unit_test_setup_teardown(test_number, bed_setup, bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_path_under_scrub, bed_setup,
+                                                        bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_unknown_pages, bed_setup,
+                                                        bed_teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
