@@ -28,7 +28,7 @@ _got=0
 # The sample shows every setting there is, and nothing else; so does the manual.
 top=$here/../..
 sed -n 's/^#\{0,1\}\([A-Z][A-Za-z]*\)=.*/\1/p' "$top/docs/egmd.conf" | sort >"$tmp/in-sample"
-sed -n 's/.*_\{0,1\}SECTION_[A-Z]*, "\([A-Za-z]*\)".*/\1/p' "$top/src/egmd/config-parse.c" | sort >"$tmp/in-code"
+sed -n 's/.*_\{0,1\}SECTION_[A-Z]*, "\([A-Za-z]*\)".*/\1/p' "$top/src/egmd/config-setting.c" | sort >"$tmp/in-code"
 grep -oE '^\*[A-Z].*=\*' "$top/man/egmd.conf.5.scd" | grep -oE '[A-Za-z]+=' | tr -d = | sort >"$tmp/in-manual"
 [ "$(wc -l <"$tmp/in-code")" -ge 15 ] || die "settings were not found in the code"
 diff -u "$tmp/in-code" "$tmp/in-sample" || die "the sample and the code differ"
