@@ -470,6 +470,12 @@ static void replace_error(EgmError *e, EgmError *by) {
         *by = EGM_ERROR_NULL;
 }
 
+/* What somebody waits for becomes urgent. */
+static void kick_scrubs(Manager *m) {
+        for (size_t i = 0; i < m->n_regions; i++)
+                region_scrub_kick(m->regions[i]);
+}
+
 static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_done_t done,
                           void *userdata, Waiter **ret) {
         _cleanup_egm_error_ EgmError quota = EGM_ERROR_NULL;
@@ -494,9 +500,7 @@ static int refuse_or_wait(Manager *m, AcquireRequest *q, EgmError *e, acquire_do
                 accounts_end_wait(q);
                 return r;
         }
-        /* Somebody waits for the bytes now: what is being scrubbed becomes urgent. */
-        for (size_t i = 0; i < m->n_regions; i++)
-                region_scrub_kick(m->regions[i]);
+        kick_scrubs(m);
         return 0;
 }
 
@@ -559,6 +563,7 @@ void waiter_cancel(Waiter *w) {
 
 void manager_serve_waiters(Manager *m) {
         PlacementRegion regions[MANAGER_REGIONS_MAX];
+        bool changed = false;
         Waiter *w, *next;
         size_t n;
 
@@ -585,6 +590,7 @@ void manager_serve_waiters(Manager *m) {
                         if (lacks_memory(e.kind))
                                 reserve_for(&w->request, regions, n);
                         quota_reserve(w->request.party, &want);
+                        changed = changed || w->last.kind != e.kind;
                         egm_error_done(&w->last);
                         w->last = e;
                         e = EGM_ERROR_NULL;
@@ -597,6 +603,8 @@ void manager_serve_waiters(Manager *m) {
                 waiter_free(w);
         }
         m->serving = false;
+        if (changed)
+                kick_scrubs(m);
 }
 
 void manager_drop_waiters(Manager *m) {
@@ -606,6 +614,21 @@ void manager_drop_waiters(Manager *m) {
                 dequeue(w);
                 waiter_free(w);
         }
+}
+
+bool manager_wants(const Manager *m, const Region *r) {
+        PlacementRegion region;
+        const Waiter *w;
+
+        assert(m);
+        assert(r);
+
+        region_placement(r, &region);
+        TAILQ_FOREACH (w, &m->waiters, link)
+                for (size_t k = 0; lacks_memory(w->last.kind) && k < w->request.n_slices; k++)
+                        if (placement_is_candidate(w->request.slices + k, &region))
+                                return true;
+        return false;
 }
 
 bool manager_has_waiters(const Manager *m) {

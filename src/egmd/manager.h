@@ -118,6 +118,8 @@ Lease *manager_find_lease(const Manager *m, uint64_t id);
 /* Totals by socket, sorted; the caller's to free. */
 int manager_capacity(const Manager *m, SocketCapacity **ret, size_t *ret_n);
 bool manager_has_waiters(const Manager *m);
+/* Does somebody wait for bytes of it? Who waits for room on his own account does not. */
+bool manager_wants(const Manager *m, const Region *r);
 uint64_t manager_now_usec(const Manager *m); /* CLOCK_REALTIME */
 
 /* A lease comes into being: first what keeps it, then its record, then the lease itself, its slices taken in the maps. */

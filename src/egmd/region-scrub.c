@@ -125,7 +125,7 @@ static int start_piece(Region *r, uint64_t offset, uint64_t size) {
         if (k < 0)
                 return k;
         k = scrubber_submit(r->manager->scrubber, r->provider, r->info->node, offset, size,
-                            manager_has_waiters(r->manager), &scrub_ops, s, &s->job);
+                            manager_wants(r->manager, r), &scrub_ops, s, &s->job);
         if (k < 0) {
                 (void) extent_map_end_scrub(r->map, offset, size, false);
                 return k;
@@ -143,14 +143,16 @@ static bool may_scrub(const Region *r) {
 
 void region_scrub_kick(Region *r) {
         unsigned n = 0;
+        bool wanted;
         Extent e;
 
         assert(r);
 
         if (r->state != REGION_READY || r->scrub_retry || r->manager->stopping)
                 return;
+        wanted = r->scrubs && manager_wants(r->manager, r);
         for (RegionScrub *s = r->scrubs; s; s = s->next) {
-                if (manager_has_waiters(r->manager))
+                if (wanted)
                         scrub_job_set_urgent(s->job);
                 n++;
         }

@@ -16,7 +16,7 @@ typedef struct Bed {
         sd_event *event;
         Config *config;
         Manager *manager;
-        Region *region;
+        Region *region, *other;
         pid_t child; /* somebody to be a holder */
         int pidfd;
 } Bed;
@@ -28,6 +28,20 @@ int __wrap_record_lease(Manager *m, const Lease *l);
 
 int __wrap_record_lease(Manager *m, const Lease *l) {
         return record_error < 0 ? TAKE_GENERIC(record_error, int, 0) : __real_record_lease(m, l);
+}
+
+static unsigned n_submitted, n_urgent; /* scrubs */
+
+int __real_scrubber_submit(Scrubber *s, Provider *p, int node, uint64_t offset, uint64_t size,
+                           bool urgent, const ScrubOps *ops, void *userdata, ScrubJob **ret);
+int __wrap_scrubber_submit(Scrubber *s, Provider *p, int node, uint64_t offset, uint64_t size,
+                           bool urgent, const ScrubOps *ops, void *userdata, ScrubJob **ret);
+
+int __wrap_scrubber_submit(Scrubber *s, Provider *p, int node, uint64_t offset, uint64_t size,
+                           bool urgent, const ScrubOps *ops, void *userdata, ScrubJob **ret) {
+        n_submitted++;
+        n_urgent += urgent;
+        return __real_scrubber_submit(s, p, node, offset, size, urgent, ops, userdata, ret);
 }
 
 /* ---- the kernel's table ---- */
@@ -96,12 +110,15 @@ static int bed_setup(void **state) {
         assert_int_equal(config_new(&b->config), 0);
         assert_int_equal(manager_new(b->event, b->config, &b->manager), 0);
         b->manager->ignore_inaccessible = true;
-        assert_int_equal(manager_start_simulation(b->manager, "gh200", 16384), 0);
+        assert_int_equal(manager_start_simulation(b->manager, "gb200", 16384), 0);
         b->region = manager_find_region(b->manager, "egm4");
+        b->other = manager_find_region(b->manager, "egm5");
         assert_non_null(b->region);
-        for (unsigned i = 0; i < 1000 && !is_clean(b->region); i++)
+        assert_non_null(b->other);
+        for (unsigned i = 0; i < 1000 && !(is_clean(b->region) && is_clean(b->other)); i++)
                 assert_true(sd_event_run(b->event, 100 * USEC_PER_MSEC) >= 0);
-        assert_true(is_clean(b->region));
+        assert_true(is_clean(b->region) && is_clean(b->other));
+        n_submitted = n_urgent = 0;
         b->child = fork();
         if (b->child == 0) {
                 (void) pause();
@@ -140,20 +157,29 @@ static void on_outcome(int r, const EgmError *e, Lease *l, int lifetime_fd, void
         *o = (Outcome){.error = r, .kind = e->kind, .lease = l ? l->id : 0};
 }
 
-/* size 0: all of it, by path. */
-static Outcome acquire(Bed *b, uint64_t size, int holder) {
-        AcquireRequest q = {.n_slices = 1, .holder = holder >= 0 ? fd_copy(holder) : -EBADF};
-        Outcome o = {};
-        Waiter *w;
+static AcquireRequest request(const char *region, uint64_t size) {
+        AcquireRequest q = {.n_slices = 1, .holder = -EBADF, .uid = geteuid()};
 
         q.slices = calloc(1, sizeof(*q.slices));
         assert_non_null(q.slices);
-        *q.slices = (SliceRequest){.size = size,
+        *q.slices = (SliceRequest){.region = strdup(region),
+                                   .size = size,
                                    .whole = size == 0,
-                                   .include_retired = size == 0,
                                    .node = EGM_NODE_ANY,
                                    .socket = EGM_SOCKET_ANY};
-        q.delegate = size == 0;
+        assert_non_null(q.slices->region);
+        return q;
+}
+
+/* size 0: all of it, by path. */
+static Outcome acquire(Bed *b, uint64_t size, int holder) {
+        AcquireRequest q = request("egm4", size);
+        Outcome o = {};
+        Waiter *w;
+
+        if (holder >= 0)
+                q.holder = fd_copy(holder);
+        q.slices->include_retired = q.delegate = size == 0;
         manager_acquire(b->manager, &q, on_outcome, &o, &w);
         assert_null(w);
         return o;
@@ -209,6 +235,47 @@ static void test_unknown_pages(void **state) {
         assert_int_equal(acquire(b, 2 * MIB, -EBADF).error, 0);
 }
 
+static Outcome forgotten;
+
+/* Both regions are dirty, and somebody waits. */
+static void soil_and_wait(Bed *b, AcquireRequest *q) {
+        Region *const regions[] = {b->region, b->other};
+        Waiter *w;
+
+        for (size_t i = 0; i < ELEMENTSOF(regions); i++)
+                assert_int_equal(extent_map_soil(regions[i]->map, 0,
+                                                 extent_map_size(regions[i]->map)),
+                                 0);
+        q->wait_usec = USEC_PER_SEC * 3600;
+        manager_acquire(b->manager, q, on_outcome, &forgotten, &w);
+        assert_non_null(w);
+}
+
+/* What is waited for is urgent, and nothing else is. */
+static void test_urgent(void **state) {
+        Bed *b = *state;
+        AcquireRequest q = request("egm5", 2 * MIB);
+
+        soil_and_wait(b, &q);
+        assert_int_equal(n_submitted, 2);
+        assert_int_equal(n_urgent, 1);
+}
+
+static void test_own_account(void **state) {
+        Bed *b = *state;
+        AcquireRequest q = request("egm5", 0), more = request("egm4", 2 * MIB);
+        Outcome o = {};
+        Waiter *w;
+
+        /* All that he may have. */
+        q.uid = more.uid = 12345;
+        manager_acquire(b->manager, &q, on_outcome, &o, &w);
+        assert_int_equal(o.error, 0);
+        soil_and_wait(b, &more);
+        assert_int_equal(n_submitted, 1);
+        assert_int_equal(n_urgent, 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_number, bed_setup, bed_teardown),
@@ -216,6 +283,8 @@ int main(void) {
                                                         bed_teardown),
                         cmocka_unit_test_setup_teardown(test_unknown_pages, bed_setup,
                                                         bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_urgent, bed_setup, bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_own_account, bed_setup, bed_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
