@@ -86,8 +86,13 @@ static const Proof *find(const Shown *s, const Proof *key) {
         return low < s->n && proof_compare(s->items + low, key) == 0 ? s->items + low : NULL;
 }
 
-static int add(const Shown *s, const Region *r, const Proof *key, const Lease ***leases,
-               size_t *n) {
+/* Anybody can bind what he has to anybody's process. */
+static bool is_own(const Proof *p, const Holder *h) {
+        return !p->bound || p->lease->owner_uid == h->uid || p->lease->owner_uid == 0;
+}
+
+static int add(const Shown *s, const Region *r, const Holder *h, const Proof *key,
+               const Lease ***leases, size_t *n, bool *own) {
         const Proof *p = find(s, key);
 
         for (; p && p < s->items + s->n && proof_compare(p, key) == 0; p++) {
@@ -102,6 +107,7 @@ static int add(const Shown *s, const Region *r, const Proof *key, const Lease **
                         return -ENOMEM;
                 *leases = t;
                 t[(*n)++] = p->lease;
+                *own = *own || is_own(p, h);
         }
         return 0;
 }
@@ -109,6 +115,7 @@ static int add(const Shown *s, const Region *r, const Proof *key, const Lease **
 int shown_by(const Shown *s, const Region *r, const Holder *h, const Lease ***ret, size_t *ret_n) {
         _cleanup_free_ const Lease **leases = NULL;
         Proof key = {.bound = true, .name = (uint64_t) h->pid, .started = h->start_time};
+        bool own = false;
         size_t n = 0;
         int k;
 
@@ -118,14 +125,16 @@ int shown_by(const Shown *s, const Region *r, const Holder *h, const Lease ***re
         assert(ret);
         assert(ret_n);
 
-        k = add(s, r, &key, &leases, &n);
+        k = add(s, r, h, &key, &leases, &n, &own);
         key = (Proof){};
         for (size_t i = 0; k >= 0 && i < h->n_pipes; i++) {
                 key.name = h->pipes[i];
-                k = add(s, r, &key, &leases, &n);
+                k = add(s, r, h, &key, &leases, &n, &own);
         }
         if (k < 0)
                 return k;
+        if (!own)
+                n = 0;
         if (n > 1)
                 qsort(leases, n, sizeof(*leases), compare_ids);
         *ret = TAKE_PTR(leases);

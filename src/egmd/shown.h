@@ -13,5 +13,6 @@ int shown_new(const Manager *m, Shown **ret);
 Shown *shown_free(Shown *s);
 DEFINE_TRIVIAL_CLEANUP_FUNC(Shown *, shown_free)
 
-/* Those with bytes in the region; sorted by number, each maybe more than once. The list is the caller's to free, the leases are not. */
+/* Those with bytes in the region; none where all that it shows are leases of others than its user and root, who bound them to
+ * it. Sorted by number, each maybe more than once. The list is the caller's to free, the leases are not. */
 int shown_by(const Shown *s, const Region *r, const Holder *h, const Lease ***ret, size_t *ret_n);
