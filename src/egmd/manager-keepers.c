@@ -108,6 +108,23 @@ int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         return confine_admit(m, l, pidfd, reterr);
 }
 
+/* With the unit of the process that shows as its holder, as it is to be found after a restart, too. */
+static int record_bound(Manager *m, Lease *l) {
+        char *before = TAKE_PTR(l->holder_unit);
+        int r;
+
+        if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit, NULL) < 0)
+                l->holder_unit = NULL;
+        r = record_lease(m, l);
+        if (r < 0) {
+                free(l->holder_unit);
+                l->holder_unit = before;
+                return r;
+        }
+        free(before);
+        return 0;
+}
+
 int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         bool fresh;
         pid_t pid;
@@ -143,15 +160,12 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         fresh = r > 0;
         r = confine_admit(m, l, pidfd, reterr);
         if (r >= 0 && fresh)
-                r = record_lease(m, l);
+                r = record_bound(m, l);
         if (r < 0 && fresh)
                 lifeline_unbind(l->lifeline, pid);
         if (r < 0 || !fresh)
                 return r;
         l->n_bound = lifeline_bound(l->lifeline);
-        free(l->holder_unit);
-        if (pid_get_unit(lifeline_pid(l->lifeline, 0), &l->holder_unit, NULL) < 0)
-                l->holder_unit = NULL;
         manager_lease_changed(m, l);
         return 0;
 }

@@ -10,7 +10,7 @@
 #include "records.h"
 #include "test.h"
 
-/* What is left of a request that fails half way. */
+/* Requests and bindings: what is left of one that fails half way, and what one that waits makes others do. */
 
 typedef struct Bed {
         sd_event *event;
@@ -26,8 +26,18 @@ static int record_error; /* of the next record */
 int __real_record_lease(Manager *m, const Lease *l);
 int __wrap_record_lease(Manager *m, const Lease *l);
 
+static char recorded_unit[32];
+
 int __wrap_record_lease(Manager *m, const Lease *l) {
+        (void) snprintf(recorded_unit, sizeof(recorded_unit), "%s", l->holder_unit ?: "");
         return record_error < 0 ? TAKE_GENERIC(record_error, int, 0) : __real_record_lease(m, l);
+}
+
+int __wrap_pid_get_unit(pid_t pid, char **ret, char **ret_slice);
+
+int __wrap_pid_get_unit(pid_t pid, char **ret, char **ret_slice) {
+        *ret = strdup("vm.service");
+        return *ret ? 0 : -ENOMEM;
 }
 
 static unsigned n_submitted, n_urgent; /* scrubs */
@@ -235,6 +245,25 @@ static void test_unknown_pages(void **state) {
         assert_int_equal(acquire(b, 2 * MIB, -EBADF).error, 0);
 }
 
+/* Whose unit it is says the record, for who comes after us; or it stays what it was. */
+static void test_unit(void **state) {
+        Bed *b = *state;
+        EgmError e = EGM_ERROR_NULL;
+        Lease *l;
+
+        l = manager_find_lease(b->manager, acquire(b, 2 * MIB, -EBADF).lease);
+        assert_non_null(l);
+        assert_string_equal(recorded_unit, "");
+        record_error = -ENOSPC;
+        assert_int_equal(manager_bind(b->manager, l, b->pidfd, &e), -ENOSPC);
+        assert_string_equal(l->holder_unit, "");
+        assert_int_equal(l->n_bound, 0);
+        assert_int_equal(manager_bind(b->manager, l, b->pidfd, &e), 0);
+        assert_string_equal(recorded_unit, "vm.service");
+        assert_string_equal(l->holder_unit, "vm.service");
+        assert_int_equal(l->n_bound, 1);
+}
+
 static Outcome forgotten;
 
 /* Both regions are dirty, and somebody waits. */
@@ -283,6 +312,7 @@ int main(void) {
                                                         bed_teardown),
                         cmocka_unit_test_setup_teardown(test_unknown_pages, bed_setup,
                                                         bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_unit, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_urgent, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_own_account, bed_setup, bed_teardown),
         };
