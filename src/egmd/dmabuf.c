@@ -122,3 +122,47 @@ int dmabuf_export(Manager *m, Lease *l, int *ret_fds, EgmError *reterr) {
         }
         return r;
 }
+
+int dmabuf_list_lost(const Manager *m, const char *region, LeaseDmabuf **ret, size_t *ret_n) {
+        _cleanup_free_ LeaseDmabuf *list = NULL;
+        size_t n = 0;
+        Lease *l;
+
+        assert(m);
+        assert(region);
+        assert(ret);
+        assert(ret_n);
+
+        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases) {
+                LeaseDmabuf *t;
+
+                if (!lease_haunts(l, region))
+                        continue;
+                t = reallocarray(list, n + l->n_dmabufs, sizeof(*t));
+                if (!t)
+                        return -ENOMEM;
+                list = t;
+                memcpy(list + n, l->dmabufs, l->n_dmabufs * sizeof(*list));
+                n += l->n_dmabufs;
+        }
+        *ret = TAKE_PTR(list);
+        *ret_n = n;
+        return 0;
+}
+
+void dmabuf_forget_lost(Manager *m, const char *region) {
+        Lease *l, *next;
+
+        assert(m);
+        assert(region);
+
+        for (l = RB_MIN(LeaseTree, &m->leases); l; l = next) {
+                next = RB_NEXT(LeaseTree, &m->leases, l);
+                if (!lease_haunts(l, region))
+                        continue;
+                l->dmabufs = mfree(l->dmabufs);
+                l->n_dmabufs = 0;
+                (void) record_lease(m, l); /* with them in it, they are looked for once more */
+                manager_check_lease(m, l);
+        }
+}

@@ -112,9 +112,27 @@ bool lease_is_over(const Lease *l) {
         if (lease_is_kept(l))
                 return false;
         for (size_t i = 0; i < l->n_slices; i++)
-                if (l->slices[i].phase != SLICE_DONE && l->slices[i].phase != SLICE_LOST)
+                if (l->slices[i].phase != SLICE_DONE &&
+                    (l->slices[i].phase != SLICE_LOST || l->n_dmabufs > 0))
                         return false;
         return true;
+}
+
+bool lease_haunts(const Lease *l, const char *region_name) {
+        assert(l);
+        assert(region_name);
+
+        if (l->n_dmabufs == 0)
+                return false;
+        for (size_t i = 0; i < l->n_slices; i++) {
+                const Slice *s = l->slices + i;
+
+                /* In between restarts it may be about to be lost. */
+                if (!s->region && streq(s->region_name, region_name) && s->phase != SLICE_DONE &&
+                    s->phase != SLICE_SCRUBBING)
+                        return true;
+        }
+        return false;
 }
 
 bool lease_drains(const Lease *l) {

@@ -135,10 +135,13 @@ DEFINE_TRIVIAL_CLEANUP_FUNC(Lease *, lease_free)
 /* Does anything still keep it? */
 bool lease_is_kept(const Lease *l);
 LeaseState lease_state(const Lease *l);
-/* All slices done or lost, and nothing keeps it: the object may go. */
+/* All slices done or lost, and nothing keeps it: the object may go. It stays while dma-bufs of what was lost may be out: somebody has
+ * to know by what they are recognised. */
 bool lease_is_over(const Lease *l);
 /* Does any of its slices? */
 bool lease_drains(const Lease *l);
+/* Could dma-bufs of it lead to what a region of that name has now, without us having kept hold of it? */
+bool lease_haunts(const Lease *l, const char *region_name);
 /* Still owns bytes of that region (leased or draining)? NULL: of any. */
 bool lease_owns_in(const Lease *l, const void *region);
 

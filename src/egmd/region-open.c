@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include "confine.h"
+#include "dmabuf.h"
 #include "drain.h"
 #include "fd-store.h"
 #include "holders.h"
@@ -36,6 +37,8 @@ typedef struct RegionOpening {
         bool enforced;
         char *lax;
         Ranges retired;
+        LeaseDmabuf *dmabufs; /* nobody may have one of these */
+        size_t n_dmabufs;
         char *held_by;
         bool kept; /* the file was open before: it is never closed because somebody else has it too */
         bool observe; /* nothing is opened: only who has it */
@@ -47,23 +50,32 @@ static RegionOpening *region_opening_free(RegionOpening *o) {
                 return NULL;
         provider_free(o->provider);
         ranges_done(&o->retired);
+        free(o->dmabufs);
         free(o->held_by);
         free(o->lax);
         return mfree(o);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(RegionOpening *, region_opening_free)
 
-/* 1: somebody else maps the device or has it open (named in held_by if memory allows), 0: nobody. */
+/* 1: somebody else maps the device (NULL: there is none) or a dma-buf of it, or has it open (named in held_by if memory allows), 0:
+ * nobody. */
 static int find_others(RegionOpening *o, const HolderDevice *device) {
+        _cleanup_free_ HolderDevice *devices = NULL;
         _cleanup_holder_list_ HolderList list = {};
         HolderScan scan = {
-                        .devices = device,
-                        .n_devices = 1,
                         .store = o->kept ? fd_store_manager() : 0, /* it came from there */
                         .ignore_inaccessible = o->ignore_inaccessible,
         };
         int r;
 
+        scan.devices = devices = calloc(o->n_dmabufs + 1, sizeof(*devices));
+        if (!devices)
+                return -ENOMEM;
+        if (device)
+                devices[scan.n_devices++] = *device;
+        for (size_t i = 0; i < o->n_dmabufs; i++)
+                devices[scan.n_devices++] =
+                                (HolderDevice){.dev = o->dmabufs[i].dev, .ino = o->dmabufs[i].ino};
         r = holders_scan(&scan, &list);
         if (r < 0)
                 return r;
@@ -82,6 +94,8 @@ static int find_holder(RegionOpening *o) {
         int r;
 
         r = provider_identify(o->provider, &st);
+        if (r == -ENOENT && o->n_dmabufs > 0)
+                return find_others(o, NULL);
         if (r < 0)
                 return r;
         device.rdev = S_ISCHR(st.st_mode) ? st.st_rdev : 0;
@@ -312,6 +326,7 @@ static int opened_well(Region *r, RegionOpening *o) {
                 return k;
         (void) TAKE_PTR(o->provider);
         (void) record_region(r);
+        dmabuf_forget_lost(r->manager, r->name);
         r->lingered = o->kept && !r->simulated;
         if (r->lingered)
                 drain_look(r->manager->drain);
@@ -403,7 +418,9 @@ int region_open_start(Region *r, Provider *provider) {
                         .devnum = r->info->devnum,
         };
         o->kept = o->provider->fd >= 0;
-        k = worker_start(r->manager->event, r->name, open_work, open_done, o, &o->worker);
+        k = dmabuf_list_lost(r->manager, r->name, &o->dmabufs, &o->n_dmabufs);
+        if (k >= 0)
+                k = worker_start(r->manager->event, r->name, open_work, open_done, o, &o->worker);
         if (k < 0) {
                 r->provider = TAKE_PTR(o->provider);
                 retry_later(r);

@@ -42,7 +42,7 @@ static bool is_ready(sd_bus *b, const void *arg) {
                (arg || streq(state, "ready")); /* arg: any will do */
 }
 
-static void start(const char *config) {
+static void start_any(const char *config, bool any) {
         char simulate[128], file[128], address[256];
 
         (void) snprintf(simulate, sizeof(simulate), "--simulate=%s/machine", directory);
@@ -56,7 +56,11 @@ static void start(const char *config) {
                 (void) execl(egmd, egmd, simulate, file, address, NULL);
                 _exit(127);
         }
-        bed_wait(bus, is_ready, strstr(config, "RequireEnforcement"), "egm4 to be ready");
+        bed_wait(bus, is_ready, any ? config : NULL, "egm4 to be ready");
+}
+
+static void start(const char *config) {
+        start_any(config, strstr(config, "RequireEnforcement"));
 }
 
 static bool is_gone(sd_bus *b, const void *arg) {
@@ -336,6 +340,37 @@ static void test_restart(void **state) {
         }
 }
 
+static bool is_held_elsewhere(sd_bus *b, const void *arg) {
+        _cleanup_free_ char *state = NULL;
+
+        return bed_get_string(b, EGM_REGION_PATH "/egm4", EGM_REGION_INTERFACE, "State", &state) >=
+                               0 &&
+               streq(state, "held-elsewhere");
+}
+
+/* A dma-buf keeps the driver from nothing: once nobody has the region open it would be opened, and lent, under it. */
+static void test_lost(void **state) {
+        Granted g;
+        int fd;
+
+        start("[Egmd]\nDmabufAllowed=yes\n");
+        g = granted(true);
+        fd = export(&g);
+        bed_close(&g.memory);
+        for (int i = 0; i < 2; i++) {
+                stop(SIGKILL);
+                start_any("[Egmd]\nDmabufAllowed=yes\n", true);
+                bed_wait(bus, is_held_elsewhere, NULL, "the dma-buf to be found");
+                expect_state(&g, "lost");
+                expect_refused(bus, &g, EGM_ERROR_PREFIX "Draining");
+                bed_close(&g.lifetime);
+        }
+        bed_close(&fd);
+        bed_wait(bus, is_ready, NULL, "egm4 to be ready");
+        bed_wait(bus, is_over, &g, "its end");
+        stop(SIGTERM);
+}
+
 static void test_library(void **state) {
         egm_connection *c = NULL;
         egm_request *q = NULL;
@@ -374,7 +409,7 @@ int main(int argc, char *argv[]) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_export),  cmocka_unit_test(test_limit),
                         cmocka_unit_test(test_refused), cmocka_unit_test(test_restart),
-                        cmocka_unit_test(test_library),
+                        cmocka_unit_test(test_lost),    cmocka_unit_test(test_library),
         };
 
         assert_int_equal(argc, 2);

@@ -92,6 +92,32 @@ static void test_owns_in_region(void **state) {
         lease_free(l);
 }
 
+/* What somebody may have of a region that we have no hold of is not forgotten. */
+static void test_dmabufs_of_what_is_lost(void **state) {
+        Lease *l;
+
+        assert_int_equal(lease_new(7, 2, &l), 0);
+        assert_int_equal(lease_set_slice(l, 0, "egm4", (void *) 1, 0, 2 * MIB), 0);
+        assert_int_equal(lease_set_slice(l, 1, "egm5", (void *) 2, 0, 2 * MIB), 0);
+        l->dmabufs = calloc(1, sizeof(*l->dmabufs));
+        assert_non_null(l->dmabufs);
+        l->n_dmabufs = 1;
+        l->released = true;
+        assert_false(lease_haunts(l, "egm4"));
+        l->slices[0].region = NULL;
+        assert_true(lease_haunts(l, "egm4"));
+        l->slices[0].phase = SLICE_LOST;
+        l->slices[1].phase = SLICE_DONE;
+        l->slices[1].region = NULL;
+        assert_true(lease_haunts(l, "egm4"));
+        assert_false(lease_haunts(l, "egm5"));
+        assert_false(lease_is_over(l));
+        l->n_dmabufs = 0;
+        assert_false(lease_haunts(l, "egm4"));
+        assert_true(lease_is_over(l));
+        lease_free(l);
+}
+
 static void test_blockers_once_per_process(void **state) {
         Lease *l = make(1);
 
@@ -128,6 +154,7 @@ int main(void) {
                         cmocka_unit_test(test_what_keeps),
                         cmocka_unit_test(test_state_of_slices),
                         cmocka_unit_test(test_owns_in_region),
+                        cmocka_unit_test(test_dmabufs_of_what_is_lost),
                         cmocka_unit_test(test_blockers_once_per_process),
                         cmocka_unit_test(test_names_round_trip),
         };
