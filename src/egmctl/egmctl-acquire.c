@@ -39,6 +39,8 @@ static int new_request(const Options *o, const char *label, egm_request **ret) {
         r = egm_request_set_label(request, o->label ?: label);
         if (r >= 0)
                 r = egm_request_set_persistent(request, o->persistent);
+        if (r >= 0)
+                r = egm_request_set_dmabuf(request, o->dmabuf);
         if (r >= 0 && o->has_delegate)
                 r = egm_request_set_delegate(request, o->delegate);
         if (r >= 0 && o->has_owner)

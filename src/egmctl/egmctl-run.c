@@ -25,7 +25,8 @@ typedef struct Run {
         size_t n_slices;
         char **argv;
         char **environment;
-        int *fds; /* to be inherited */
+        int *dmabufs; /* of the slices; NULL: none are wanted */
+        int *fds;     /* to be inherited */
         size_t n_fds;
 } Run;
 
@@ -35,7 +36,15 @@ static char **strv_free(char **v) {
         return mfree(v);
 }
 
+/* They are the command's. */
+static void close_dmabufs(Run *run) {
+        for (size_t i = 0; run->dmabufs && i < run->n_slices; i++)
+                run->dmabufs[i] = safe_close(run->dmabufs[i]);
+        run->dmabufs = mfree(run->dmabufs);
+}
+
 static void run_done(Run *run) {
+        close_dmabufs(run);
         strv_free(run->argv);
         strv_free(run->environment);
         free(run->slices);
@@ -48,8 +57,8 @@ static void run_done(Run *run) {
 }
 
 /* Before anything is taken: are the placeholders ones that will have a value? */
-static int check_arguments(size_t n_slices, int n_args, char **args) {
-        const PlaceholderValues values = {.n_slices = n_slices};
+static int check_arguments(const Options *o, size_t n_slices, int n_args, char **args) {
+        const PlaceholderValues values = {.n_slices = n_slices, .dmabufs = o->dmabuf};
 
         for (int i = 0; i < n_args; i++) {
                 _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
@@ -65,20 +74,42 @@ static int check_arguments(size_t n_slices, int n_args, char **args) {
         return STATUS_OK;
 }
 
+static int export_dmabufs(Run *run) {
+        int *fds, r;
+
+        run->n_slices = egm_lease_count_slices(run->lease);
+        if (!run->o->dmabuf)
+                return STATUS_OK;
+        fds = calloc(run->n_slices, sizeof(*fds));
+        if (!fds)
+                return complain_oom();
+        r = egm_lease_export_dmabuf(run->lease, fds);
+        if (r < 0) {
+                free(fds);
+                return complain_call(run->connection, r, "Failed to export dma-bufs of lease %s",
+                                     egm_lease_get_id(run->lease));
+        }
+        run->dmabufs = fds;
+        return STATUS_OK;
+}
+
 static int describe_slices(Run *run) {
-        size_t n = egm_lease_count_slices(run->lease);
+        size_t n = run->n_slices;
 
         run->slices = calloc(n, sizeof(*run->slices));
-        run->fds = calloc(n + 1, sizeof(*run->fds));
+        run->fds = calloc(2 * n + 1, sizeof(*run->fds));
         if (!run->slices || !run->fds)
                 return -ENOMEM;
-        run->n_slices = n;
         for (size_t i = 0; i < n; i++) {
                 PlaceholderSlice *s = run->slices + i;
 
                 (void) egm_lease_get_slice(run->lease, i, &s->region, &s->fd, &s->offset, &s->size);
                 s->path = egm_inject_get_path(run->inject, i);
                 run->fds[run->n_fds++] = s->fd;
+                if (!run->dmabufs)
+                        continue;
+                s->dmabuf = run->dmabufs[i];
+                run->fds[run->n_fds++] = s->dmabuf;
         }
         run->fds[run->n_fds++] = run->lifetime_fd;
         return 0;
@@ -89,6 +120,7 @@ static int expand_arguments(Run *run, int n_args, char **args) {
                         .lease = run->id,
                         .slices = run->slices,
                         .n_slices = run->n_slices,
+                        .dmabufs = run->dmabufs,
         };
 
         run->argv = calloc((size_t) n_args + 1, sizeof(*run->argv));
@@ -105,7 +137,7 @@ static int expand_arguments(Run *run, int n_args, char **args) {
 
 /* See egm_lease_new_from_environment(). */
 static int make_environment(Run *run) {
-        _cleanup_free_ char *slices = NULL;
+        _cleanup_free_ char *slices = NULL, *dmabufs = NULL;
         size_t size;
         FILE *f;
 
@@ -117,10 +149,18 @@ static int make_environment(Run *run) {
                         run->slices[i].region, run->slices[i].offset, run->slices[i].size);
         if (memstream_close(f, &slices) < 0)
                 return -ENOMEM;
-        run->environment = calloc(4, sizeof(*run->environment));
+        f = open_memstream(&dmabufs, &size);
+        if (!f)
+                return -ENOMEM;
+        for (size_t i = 0; run->dmabufs && i < run->n_slices; i++)
+                fprintf(f, "%s%d", i == 0 ? "" : " ", run->slices[i].dmabuf);
+        if (memstream_close(f, &dmabufs) < 0)
+                return -ENOMEM;
+        run->environment = calloc(5, sizeof(*run->environment));
         if (!run->environment || asprintf(run->environment, "EGM_LEASE=%s", run->id) < 0 ||
             asprintf(run->environment + 1, "EGM_LIFETIME_FD=%d", run->lifetime_fd) < 0 ||
-            asprintf(run->environment + 2, "EGM_SLICES=%s", slices) < 0)
+            asprintf(run->environment + 2, "EGM_SLICES=%s", slices) < 0 ||
+            (run->dmabufs && asprintf(run->environment + 3, "EGM_DMABUFS=%s", dmabufs) < 0))
                 return -ENOMEM;
         return 0;
 }
@@ -276,6 +316,7 @@ static int spawn_and_wait(Run *run, int signal_fd, const SpawnSignals *signals) 
          * daemon. */
         run->lease = egm_lease_unref(run->lease);
         run->connection = egm_connection_unref(run->connection);
+        close_dmabufs(run);
         return wait_for(run, &child, signal_fd);
 }
 
@@ -284,6 +325,9 @@ static int run_command(Run *run, int n_args, char **args) {
         SpawnSignals signals;
         int r;
 
+        r = export_dmabufs(run);
+        if (r != STATUS_OK)
+                return r;
         r = prepare(run, n_args, args);
         if (r < 0)
                 return complain_oom();
@@ -306,7 +350,7 @@ static int run_acquired(Run *run, int n_args, char **args) {
         _cleanup_free_ char *label = NULL;
         int r, status;
 
-        r = check_arguments(run->o->n_slices, n_args, args);
+        r = check_arguments(run->o, run->o->n_slices, n_args, args);
         if (r != STATUS_OK)
                 return r;
         label = default_label(args[0]);
@@ -346,7 +390,7 @@ static int run_attached(Run *run, int n_args, char **args) {
                 complain("%s", e.message ?: "Bad option");
                 return STATUS_USAGE;
         }
-        r = check_arguments(n_slices, n_args, args);
+        r = check_arguments(run->o, n_slices, n_args, args);
         if (r == STATUS_OK)
                 r = inject_new(run->o, run->lease, n_args, args, &run->inject);
         return r == STATUS_OK ? run_command(run, n_args, args) : r;

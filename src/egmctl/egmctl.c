@@ -60,6 +60,8 @@ static const char help_text[] =
                 "     --align=BYTES           Align its offset (default 2M)\n"
                 "     --retired=MODE          avoid retired pages (default), or include them\n"
                 "     --label=TEXT            Name the lease\n"
+                "     --dmabuf                Dma-bufs of it may be had; run: COMMAND gets "
+                "{0.dmabuf}\n"
                 "     --wait=SECONDS          Wait for memory for so long, or 'infinity'\n"
                 "     --persistent            lease: print it and exit; it ends by release only\n"
                 "     --delegate=USER         lease: let USER open the whole region by its path\n"

@@ -24,6 +24,7 @@ enum {
         ARG_ALIGN,
         ARG_RETIRED,
         ARG_LABEL,
+        ARG_DMABUF,
         ARG_WAIT, /* OPTIONS_RELEASE too */
         /* OPTIONS_RELEASE */
         ARG_KILL,
@@ -72,6 +73,7 @@ static const struct option long_options[] = {
                 {"align", required_argument, NULL, ARG_ALIGN},
                 {"retired", required_argument, NULL, ARG_RETIRED},
                 {"label", required_argument, NULL, ARG_LABEL},
+                {"dmabuf", no_argument, NULL, ARG_DMABUF},
                 {"wait", required_argument, NULL, ARG_WAIT},
                 {"kill", no_argument, NULL, ARG_KILL},
                 {"kill-after", required_argument, NULL, ARG_KILL_AFTER},
@@ -255,6 +257,9 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
                 return parse_slice(o, value, reterr);
         case ARG_LABEL:
                 o->label = value;
+                return 0;
+        case ARG_DMABUF:
+                o->dmabuf = true;
                 return 0;
         case ARG_WAIT:
                 o->wait = true;

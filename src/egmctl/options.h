@@ -15,7 +15,7 @@ typedef enum JsonMode {
 
 /* Options that only some verbs have. */
 typedef enum OptionGroup {
-        OPTIONS_ACQUIRE = 1 << 0,    /* --slice, --size, --label, --wait… */
+        OPTIONS_ACQUIRE = 1 << 0,    /* --slice, --size, --label, --dmabuf, --wait… */
         OPTIONS_PERSISTENT = 1 << 1, /* --persistent, --delegate, --owner */
         OPTIONS_PROPERTY = 1 << 2,   /* --property, --value */
         OPTIONS_FORMAT = 1 << 3,     /* --for, --gpu, --cpus… */
@@ -37,6 +37,7 @@ typedef struct Options {
         bool has_single;
         const char *label;
         uint64_t wait_usec;
+        bool dmabuf; /* run: COMMAND gets them, too */
         bool persistent;
         bool has_delegate;
         uid_t delegate;

@@ -11,6 +11,7 @@ typedef enum Kind {
         KIND_LEASE,
         KIND_PATH,
         KIND_FD,
+        KIND_DMABUF,
         KIND_OFFSET,
         KIND_SIZE,
         KIND_REGION,
@@ -28,8 +29,8 @@ static Kind kind_from_word(const char *word, size_t n) {
                 const char *word;
                 Kind kind;
         } table[] = {
-                        {"path", KIND_PATH}, {"fd", KIND_FD},         {"offset", KIND_OFFSET},
-                        {"size", KIND_SIZE}, {"region", KIND_REGION},
+                        {"path", KIND_PATH},     {"fd", KIND_FD},     {"dmabuf", KIND_DMABUF},
+                        {"offset", KIND_OFFSET}, {"size", KIND_SIZE}, {"region", KIND_REGION},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++)
@@ -72,15 +73,19 @@ static bool placeholder_at(const char *p, Placeholder *ret) {
 static int check(const char *p, const Placeholder *h, const PlaceholderValues *v,
                  EgmError *reterr) {
         if (h->kind == KIND_UNKNOWN)
-                return egm_error_set(
-                                reterr, EGM_ERROR_INVALID_ARGS,
-                                "Unknown placeholder %.*s (there are path, fd, offset, size and "
-                                "region of a slice; \\%.*s stands for itself)",
-                                (int) h->length, p, (int) h->length, p);
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "Unknown placeholder %.*s (there are path, fd, dmabuf, "
+                                     "offset, size and "
+                                     "region of a slice; \\%.*s stands for itself)",
+                                     (int) h->length, p, (int) h->length, p);
         if (h->kind != KIND_LEASE && h->slice >= v->n_slices)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
                                      "Placeholder %.*s, but the last slice is {%zu.…}",
                                      (int) h->length, p, v->n_slices - 1);
+        if (h->kind == KIND_DMABUF && !v->dmabufs)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "Placeholder %.*s takes the option --dmabuf", (int) h->length,
+                                     p);
         return 0;
 }
 
@@ -99,6 +104,9 @@ static void put(FILE *f, const Placeholder *h, const PlaceholderValues *v) {
                 break;
         case KIND_FD:
                 fprintf(f, "%d", s->fd);
+                break;
+        case KIND_DMABUF:
+                fprintf(f, "%d", s->dmabuf);
                 break;
         case KIND_OFFSET:
                 fprintf(f, "%" PRIu64, s->offset);

@@ -5,11 +5,11 @@
 #include "placeholder.h"
 
 static const PlaceholderSlice slices[] = {
-                {"egm4", 7, 0, 64 * GIB},
-                {"egm5", 18, UINT64_C(0xfffffffffff00000), MIB},
+                {"egm4", 7, 0, 64 * GIB, NULL, 9},
+                {"egm5", 18, UINT64_C(0xfffffffffff00000), MIB, NULL, 10},
 };
-static const PlaceholderValues values = {"42", slices, ELEMENTSOF(slices)};
-static const PlaceholderValues nothing = {NULL, NULL, ELEMENTSOF(slices)};
+static const PlaceholderValues values = {"42", slices, ELEMENTSOF(slices), true};
+static const PlaceholderValues nothing = {NULL, NULL, ELEMENTSOF(slices), true};
 
 static void test_expand(void **state) {
         static const struct {
@@ -25,6 +25,7 @@ static void test_expand(void **state) {
                         {"{1.offset}", "18446744073708503040"},
                         {"{0.size}", "68719476736"},
                         {"{1.region}", "egm5"},
+                        {"{0.dmabuf},{1.dmabuf}", "9,10"},
                         {"{lease}", "42"},
                         {"{00.fd}", "7"},
                         {"{0.fd}{1.fd}{lease}", "71842"},
@@ -75,6 +76,8 @@ static void test_expand(void **state) {
                         {"{18446744073709551615.fd}", NULL},
                         {"{0.fds}", NULL},
                         {"{0.FD}", NULL},
+                        {"{0.dmabufs}", NULL},
+                        {"{2.dmabuf}", NULL},
                         {"{0.pat}", NULL},
                         {"{0.path_}", NULL},
                         {"x{0.fd}{0.offse}", NULL},
@@ -126,6 +129,19 @@ static void test_is_used(void **state) {
                         fail_msg("'%s'", table[i].text);
 }
 
+/* Dma-bufs are there only if they were asked for. */
+static void test_no_dmabufs(void **state) {
+        const PlaceholderValues none = {"42", slices, ELEMENTSOF(slices), false};
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        _cleanup_free_ char *result = NULL;
+
+        assert_int_equal(placeholder_expand("a{1.dmabuf}b", &none, &result, &e), -EINVAL);
+        assert_non_null(strstr(e.message, " {1.dmabuf} "));
+        assert_non_null(strstr(e.message, "--dmabuf"));
+        assert_int_equal(placeholder_expand("{1.fd}\\{1.dmabuf}", &none, &result, NULL), 0);
+        assert_string_equal(result, "18{1.dmabuf}");
+}
+
 /* The message names the placeholder. */
 static void test_message(void **state) {
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
@@ -140,6 +156,7 @@ int main(void) {
                         cmocka_unit_test(test_expand),
                         cmocka_unit_test(test_is_used),
                         cmocka_unit_test(test_message),
+                        cmocka_unit_test(test_no_dmabufs),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

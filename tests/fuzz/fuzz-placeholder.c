@@ -6,18 +6,18 @@
 #include "fuzz-input.h"
 #include "placeholder.h"
 
-/* The first byte says how many slices there are, the rest is an argument of a command. What comes out is what a second way
+/* The first byte says how many slices there are, and whether they have dma-bufs, the rest is an argument of a command. What comes out is what a second way
  * of finding the placeholders, by a regular expression, says. */
 
 #define WORD "\\{(lease|([0-9]+)\\.([A-Za-z][A-Za-z0-9_-]*))\\}"
 
 static const PlaceholderSlice slices[] = {
-                {"egm4", 5, 0, 64 * KIB, "/run/egm/lease-7/slice-0"},
-                {"egm5", 6, 2 * MIB, 4 * GIB, NULL},
-                {"egm-other", 7, UINT64_MAX, 0, ""},
+                {"egm4", 5, 0, 64 * KIB, "/run/egm/lease-7/slice-0", 11},
+                {"egm5", 6, 2 * MIB, 4 * GIB, NULL, 12},
+                {"egm-other", 7, UINT64_MAX, 0, "", 13},
 };
 
-static bool put_value(FILE *f, const char *text, const regmatch_t *m, size_t n_slices) {
+static bool put_value(FILE *f, const char *text, const regmatch_t *m, const PlaceholderValues *v) {
         const char *word = text + m[3].rm_so;
         size_t length = (size_t) (m[3].rm_eo - m[3].rm_so);
         const PlaceholderSlice *s;
@@ -27,7 +27,7 @@ static bool put_value(FILE *f, const char *text, const regmatch_t *m, size_t n_s
                 return fputs("7", f) >= 0;
         errno = 0;
         k = strtoull(text + m[2].rm_so, NULL, 10);
-        if (errno == ERANGE || k >= n_slices)
+        if (errno == ERANGE || k >= v->n_slices)
                 return false;
         s = slices + k;
 #define IS(w) (length == strlen(w) && memcmp(word, w, length) == 0)
@@ -37,6 +37,8 @@ static bool put_value(FILE *f, const char *text, const regmatch_t *m, size_t n_s
                 return fprintf(f, "/proc/self/fd/%d", s->fd) > 0;
         if (IS("fd"))
                 return fprintf(f, "%d", s->fd) > 0;
+        if (IS("dmabuf"))
+                return v->dmabufs && fprintf(f, "%d", s->dmabuf) > 0;
         if (IS("offset"))
                 return fprintf(f, "%" PRIu64, s->offset) > 0;
         if (IS("size"))
@@ -46,7 +48,7 @@ static bool put_value(FILE *f, const char *text, const regmatch_t *m, size_t n_s
 }
 
 /* NULL: a placeholder that there is not. */
-static char *expand_otherwise(const char *text, size_t n_slices, bool *ret_any) {
+static char *expand_otherwise(const char *text, const PlaceholderValues *v, bool *ret_any) {
         static regex_t *regex;
         static regex_t memory;
         _cleanup_free_ char *result = NULL;
@@ -68,7 +70,7 @@ static char *expand_otherwise(const char *text, size_t n_slices, bool *ret_any) 
                         (void) fwrite(text + m[0].rm_so + 1, 1,
                                       (size_t) (m[0].rm_eo - m[0].rm_so) - 1, f);
                 else {
-                        good = put_value(f, text, m, n_slices);
+                        good = put_value(f, text, m, v);
                         *ret_any = true;
                 }
                 text += m[0].rm_eo;
@@ -79,7 +81,7 @@ static char *expand_otherwise(const char *text, size_t n_slices, bool *ret_any) 
 }
 
 static bool is_any_used(const char *text, size_t n_slices) {
-        static const char *const words[] = {"path", "fd", "offset", "size", "region"};
+        static const char *const words[] = {"path", "fd", "dmabuf", "offset", "size", "region"};
 
         for (size_t i = 0; i < n_slices; i++)
                 for (size_t k = 0; k < ELEMENTSOF(words); k++)
@@ -98,8 +100,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (size == 0)
                 return 0;
         v.n_slices = 1 + data[0] % ELEMENTSOF(slices);
+        v.dmabufs = data[0] & 0x40;
         text = fuzz_string(data + 1, size - 1);
-        expected = expand_otherwise(text, v.n_slices, &any);
+        expected = expand_otherwise(text, &v, &any);
         r = placeholder_expand(text, &v, &result, &e);
         FUZZ_CHECK((r < 0) == !expected);
         FUZZ_CHECK(r == 0 || e.kind == EGM_ERROR_INVALID_ARGS);
