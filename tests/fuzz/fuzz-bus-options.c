@@ -19,7 +19,7 @@ static const struct {
                 {
                                 {"Slices", 'S'},   {"Label", 's'},    {"Lifetime", 's'},
                                 {"Holder", 'h'},   {"WaitUSec", 't'}, {"Delegate", 'u'},
-                                {"OwnerUid", 'u'},
+                                {"OwnerUid", 'u'}, {"Dmabuf", 'b'},
 },
   slice_keys[] = {
                   {"Size", 't'}, {"Whole", 'b'},  {"Region", 's'}, {"Gpu", 's'},
@@ -140,8 +140,9 @@ static void check_request(const AcquireRequest *q) {
         FUZZ_CHECK(lease_lifetime_to_string(q->lifetime));
         FUZZ_CHECK(!q->label ||
                    (strlen(q->label) <= LEASE_LABEL_MAX && text_is_printable(q->label)));
-        FUZZ_CHECK(!q->delegate || (q->n_slices == 1 && q->slices[0].whole &&
-                                    q->slices[0].include_retired && q->delegate_uid != (uid_t) -1));
+        FUZZ_CHECK(!q->delegate ||
+                   (q->n_slices == 1 && q->slices[0].whole && q->slices[0].include_retired &&
+                    q->delegate_uid != (uid_t) -1 && !q->dmabuf));
         FUZZ_CHECK(q->holder == -EBADF || (fcntl(q->holder, F_GETFD) & FD_CLOEXEC));
         for (size_t i = 0; i < q->n_slices; i++) {
                 const SliceRequest *s = q->slices + i;
@@ -149,6 +150,7 @@ static void check_request(const AcquireRequest *q) {
                 check_name(s->region);
                 check_name(s->gpu);
                 FUZZ_CHECK(s->node >= EGM_NODE_ANY && s->socket >= EGM_SOCKET_ANY);
+                FUZZ_CHECK(s->dmabuf == q->dmabuf);
         }
 }
 
