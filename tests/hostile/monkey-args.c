@@ -86,6 +86,7 @@ const char *monkey_word(void) {
                         "Holder",
                         "Delegate",
                         "OwnerUid",
+                        "Dmabuf",
                         "WaitUSec",
                         "Free",
                         "Extents",
@@ -182,7 +183,7 @@ static const char *type_of_key(const char *key) {
         } table[] = {{"Slices", "aa{sv}"}, {"Size", "t"},     {"Whole", "b"},    {"Region", "s"},
                      {"Gpu", "s"},         {"Node", "i"},     {"Socket", "i"},   {"Align", "t"},
                      {"Retired", "s"},     {"Label", "s"},    {"Lifetime", "s"}, {"Holder", "h"},
-                     {"Delegate", "u"},    {"OwnerUid", "u"}, {"WaitUSec", "t"}};
+                     {"Delegate", "u"},    {"OwnerUid", "u"}, {"WaitUSec", "t"}, {"Dmabuf", "b"}};
 
         for (size_t i = 0; i < ELEMENTSOF(table); i++)
                 if (streq(table[i].key, key))
@@ -209,19 +210,20 @@ static const char *any_type(unsigned depth) {
 }
 
 /* {Size, Region, ...}: a slice that may well be granted. */
-static int append_slice(sd_bus_message *m) {
+static int append_slice(sd_bus_message *m, bool dmabuf) {
         static const uint64_t sizes[] = {65536, 2 * MIB, 4 * MIB, 65537};
         static const char *const regions[] = {"egm4", "egm5", "egm5", "egm9"};
 
         if (monkey_one_in(20))
                 return sd_bus_message_append(m, "a{sv}", 1, "Whole", "b", 1);
         return sd_bus_message_append(m, "a{sv}", 2, "Size", "t", ONE_OF(sizes), "Region", "s",
-                                     ONE_OF(regions));
+                                     dmabuf ? "egm4" : ONE_OF(regions));
 }
 
 static int append_good_request(sd_bus_message *m) {
         static const char *const lifetimes[] = {"descriptor", "persistent", "eternal"};
         size_t n = 1 + monkey_random(3);
+        bool dmabuf = monkey_one_in(3); /* only egm4's driver has them */
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
@@ -234,7 +236,7 @@ static int append_good_request(sd_bus_message *m) {
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "a{sv}");
         for (size_t i = 0; i < n && r >= 0; i++)
-                r = append_slice(m);
+                r = append_slice(m, dmabuf);
         for (unsigned i = 0; i < 3 && r >= 0; i++)
                 r = sd_bus_message_close_container(m);
         if (r >= 0 && monkey_one_in(2))
@@ -245,6 +247,8 @@ static int append_good_request(sd_bus_message *m) {
                 r = sd_bus_message_append(m, "{sv}", "Holder", "h", ONE_OF(pool.fd));
         if (r >= 0 && monkey_one_in(4))
                 r = sd_bus_message_append(m, "{sv}", "WaitUSec", "t", monkey_random(100000));
+        if (r >= 0 && dmabuf)
+                r = sd_bus_message_append(m, "{sv}", "Dmabuf", "b", 1);
         if (r >= 0 && monkey_one_in(8))
                 r = sd_bus_message_append(m, "{sv}", "OwnerUid", "u", monkey_one_in(2) ? 65534 : 0);
         return r < 0 ? r : sd_bus_message_close_container(m);

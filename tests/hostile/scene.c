@@ -60,14 +60,24 @@ pid_t scene_pid(void) {
         return keeper_pid(keeper);
 }
 
+/* Dma-bufs of egm4 may be had. */
 static void write_regions(const char *path) {
         FILE *f = fopen(path, "we");
 
         assert_non_null(f);
         assert_true(fprintf(f,
-                            "{\"regions\": [{\"name\": \"egm4\", \"size\": \"64M\"},"
+                            "{\"regions\": [{\"name\": \"egm4\", \"size\": \"64M\", \"variant\": "
+                            "\"D\"},"
                             "{\"name\": \"" SCENE_VICTIM "\", \"size\": \"%" PRIu64 "\"}]}",
                             (uint64_t) SCENE_VICTIM_SIZE) > 0);
+        assert_int_equal(fclose(f), 0);
+}
+
+static void write_config(const char *path) {
+        FILE *f = fopen(path, "we");
+
+        assert_non_null(f);
+        assert_true(fputs("[Egmd]\nDmabufAllowed=yes\n", f) >= 0);
         assert_int_equal(fclose(f), 0);
 }
 
@@ -117,16 +127,19 @@ static void start_keeper(void) {
 }
 
 void scene_start(const char *egmd, unsigned nofile) {
-        char sim[128], arg_sim[192], arg_bus[256];
-        const char *args[] = {arg_sim, arg_bus, NULL};
+        char sim[128], config[128], arg_sim[192], arg_config[192], arg_bus[256];
+        const char *args[] = {arg_sim, arg_config, arg_bus, NULL};
         struct rlimit before, rl;
 
         (void) snprintf(directory, sizeof(directory), "/tmp/egmd-hostile.XXXXXX");
         assert_non_null(mkdtemp(directory));
         (void) snprintf(sim, sizeof(sim), "%s/sim.json", directory);
+        (void) snprintf(config, sizeof(config), "%s/egmd.conf", directory);
         (void) snprintf(arg_sim, sizeof(arg_sim), "--simulate=%s", sim);
+        (void) snprintf(arg_config, sizeof(arg_config), "--config=%s", config);
         (void) snprintf(arg_bus, sizeof(arg_bus), "--bus=%s", getenv("EGM_TEST_BUS"));
         write_regions(sim);
+        write_config(config);
         assert_int_equal(keeper_new(egmd, args, &keeper), 0);
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
         rl = before;

@@ -28,7 +28,7 @@ static Member members[MEMBERS_MAX];
 static size_t n_members;
 static unsigned answered[MEMBERS_MAX];
 static int kept[KEPT_MAX];
-static unsigned in_flight, n_calls, n_done, n_refused;
+static unsigned in_flight, n_calls, n_done, n_refused, n_dmabufs;
 
 /* ---- what there is to call ---- */
 
@@ -104,10 +104,26 @@ static void keep(int fd) {
         *slot = fd_copy(fd);
 }
 
+/* A dma-buf holds its lease up for as long as it is kept. */
+static void take_dmabufs(sd_bus_message *m) {
+        int fd;
+
+        assert_true(sd_bus_message_enter_container(m, 'a', "(sh)") > 0);
+        while (sd_bus_message_read(m, "(sh)", NULL, &fd) > 0) {
+                n_dmabufs++;
+                if (monkey_one_in(4))
+                        keep(fd);
+        }
+}
+
 static void take(sd_bus_message *m) {
         const char *path;
         int fd;
 
+        if (sd_bus_message_has_signature(m, "a(sh)")) {
+                take_dmabufs(m);
+                return;
+        }
         if (!sd_bus_message_has_signature(m, "oha(shtt)"))
                 return;
         assert_true(sd_bus_message_read(m, "oh", &path, &fd) > 0);
@@ -303,8 +319,8 @@ static void test_monkey(void **state) {
         free(before);
         free(after);
         scene_wait_for_fds("monkey", fds);
-        (void) printf("%u calls of %zu members: %u done, %u refused\n", n_calls, n_members, n_done,
-                      n_refused);
+        (void) printf("%u calls of %zu members: %u done, %u refused; %u dma-bufs\n", n_calls,
+                      n_members, n_done, n_refused, n_dmabufs);
         scene_check("monkey", seconds * USEC_PER_SEC);
         assert_true(n_done > 0 && n_refused > 0);
         for (size_t i = 0; i < n_members; i++)
