@@ -231,6 +231,28 @@ static void case_granted_and_gone(Walk *w) {
         drop_everybody(w);
 }
 
+/* Whose caller never heard of it: it is nobody's but its owner's, and lost as any other is when the device goes before anybody has
+ * looked for it. */
+static void case_orphan_and_gone(Walk *w) {
+        const WalkAsked asked[] = {{.region = 0, .size = WALK_GRANULE, .align = WALK_GRANULE},
+                                   {.region = 1, .size = WALK_GRANULE, .align = WALK_GRANULE}};
+        sd_bus_message *m;
+
+        walk_note(w, "case: a device goes under an orphan");
+        m = walk_new_request(w, w->bus, asked, ELEMENTSOF(asked), "orphan", true, -EBADF, 0);
+        walk_check(w, sd_bus_call(w->bus, m, 0, NULL, NULL) >= 0);
+        sd_bus_message_unref(m);
+        w->may_orphan = true;
+        walk_device_vanish(w, 0);
+        walk_settle(w);
+        walk_device_return(w, 0, false);
+        for (WalkLease *l; (l = walk_lease_pick(w, false));) {
+                walk_check(w, walk_lease_is_lost(l));
+                walk_release(w, l);
+        }
+        walk_settle(w);
+}
+
 void walk_cases(Walk *w) {
         case_descriptor_over_restarts(w);
         case_held_up_over_restart(w);
@@ -238,6 +260,7 @@ void walk_cases(Walk *w) {
         case_half_given_back(w);
         case_not_overtaken(w);
         case_granted_and_gone(w);
+        case_orphan_and_gone(w);
 }
 
 /* ---- very often ---- */

@@ -2,10 +2,8 @@
 
 #include "walk.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 
-#include "lease-record.h"
 #include "size.h"
 
 /* What is true at every moment, and what must become true when nobody does anything. */
@@ -151,11 +149,14 @@ void walk_check_always(Walk *w) {
 
 static char why[400];
 
-#define NOT_YET(...) \
-        do { \
-                (void) snprintf(why, sizeof(why), __VA_ARGS__); \
-                return false; \
-        } while (0)
+bool walk_not_yet(const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        (void) vsnprintf(why, sizeof(why), format, ap);
+        va_end(ap);
+        return false;
+}
 
 static bool names_a_blocker(const Walk *w, const ViewLease *seen, const WalkLease *l) {
         for (size_t i = 0; i < seen->n_held_up_by; i++)
@@ -202,13 +203,14 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
         }
         if (!blocked) {
                 if (seen && streq(seen->state, "active"))
-                        NOT_YET("lease %" PRIu64 " (%s) has ended, and is active", l->id, l->label);
+                        return walk_not_yet("lease %" PRIu64 " (%s) has ended, and is active",
+                                            l->id, l->label);
                 if (seen && is_held_back(w, v, l))
                         return true;
                 if (seen)
-                        NOT_YET("lease %" PRIu64
-                                " (%s) has ended, nobody can touch it, and it is %s",
-                                l->id, l->label, seen->state);
+                        return walk_not_yet("lease %" PRIu64
+                                            " (%s) has ended, nobody can touch it, and it is %s",
+                                            l->id, l->label, seen->state);
                 walk_lease_forget(w, l);
                 return true;
         }
@@ -223,23 +225,48 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
         if (!must_be && (streq(seen->state, "draining") || is_held_back(w, v, l)))
                 return true;
         if (!walk_lease_state_is(l, seen->state, "draining"))
-                NOT_YET("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label, seen->state);
+                return walk_not_yet("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label,
+                                    seen->state);
         if (!names_a_blocker(w, seen, l))
-                NOT_YET("HeldUpBy of lease %" PRIu64 " (%s) names nobody who does", l->id,
-                        l->label);
+                return walk_not_yet("HeldUpBy of lease %" PRIu64 " (%s) names nobody who does",
+                                    l->id, l->label);
         for (size_t k = 0; k < l->n_slices; k++)
                 if (walk_slice_is_blocked(w, l->slices + k) && !l->slices[k].was_unblocked &&
                     !is_booked(v->regions + l->slices[k].region, l->slices[k].offset,
                                l->slices[k].size, l->id, "draining"))
-                        NOT_YET("slice %zu of lease %" PRIu64 " (%s) can be touched, and does not "
-                                "drain",
-                                k, l->id, l->label);
+                        return walk_not_yet("slice %zu of lease %" PRIu64
+                                            " (%s) can be touched, and does not "
+                                            "drain",
+                                            k, l->id, l->label);
         return true;
+}
+
+/* Asked for by who never heard that it was granted; devices may have gone since. */
+static void found_orphan(Walk *w, const View *v, const ViewLease *seen) {
+        bool lost = streq(seen->state, "lost");
+        WalkLease *l = walk_lease_new(w);
+
+        l->id = seen->id;
+        l->persistent = true;
+        walk_ids_add(w, l->id);
+        (void) snprintf(l->label, sizeof(l->label), "orphan");
+        (void) snprintf(l->path, sizeof(l->path), EGM_LEASE_PATH "/%" PRIu64, l->id);
+        memcpy(l->slices, seen->slices, sizeof(l->slices));
+        l->n_slices = seen->n_slices;
+        for (size_t k = 0; k < l->n_slices && lost; k++) {
+                WalkSlice *s = l->slices + k;
+                const WalkRegion *r = w->regions + s->region;
+
+                s->lost = r->rested != r->generation &&
+                          !is_booked(v->regions + s->region, s->offset, s->size, l->id, NULL);
+        }
+        if (lost && !walk_lease_is_lost(l))
+                walk_fail(w, "lease %" PRIu64 " (orphan) is lost for no reason", l->id);
 }
 
 /* What a restart could not account for shows as a lease of the daemon's own while somebody uses it; and what a client that
  * was gone too early was granted drains like any other. */
-static bool found_lease(Walk *w, const ViewLease *seen) {
+static bool found_lease(Walk *w, const View *v, const ViewLease *seen) {
         /* Or who stopped waiting when it had just been granted. */
         bool unknown = streq(seen->label, "(unknown)"),
              vanished = streq(seen->label, "vanished") || streq(seen->label, "orphan") ||
@@ -248,26 +275,19 @@ static bool found_lease(Walk *w, const ViewLease *seen) {
         WalkLease *l;
 
         if ((w->may_find || w->may_orphan) && streq(seen->label, "orphan") &&
-            streq(seen->state, "active")) {
-                /* Asked for by who never heard that it was granted. */
-                l = walk_lease_new(w);
-                l->id = seen->id;
-                l->persistent = true;
-                walk_ids_add(w, l->id);
-                (void) snprintf(l->label, sizeof(l->label), "orphan");
-                (void) snprintf(l->path, sizeof(l->path), EGM_LEASE_PATH "/%" PRIu64, l->id);
-                memcpy(l->slices, seen->slices, sizeof(l->slices));
-                l->n_slices = seen->n_slices;
+            (streq(seen->state, "active") || streq(seen->state, "lost"))) {
+                found_orphan(w, v, seen);
                 return true;
         }
         if (!vanished && !(unknown && w->may_find))
-                NOT_YET("lease %" PRIu64 " (%s, %s) is nobody's", seen->id, seen->label,
-                        seen->state);
+                return walk_not_yet("lease %" PRIu64 " (%s, %s) is nobody's", seen->id, seen->label,
+                                    seen->state);
         for (size_t k = 0; k < seen->n_slices; k++)
                 blocked = blocked || walk_slice_is_blocked(w, seen->slices + k);
         if (!blocked || streq(seen->state, "active"))
-                NOT_YET("lease %" PRIu64 " (%s, %s) is nobody's, and nobody can touch it", seen->id,
-                        seen->label, seen->state);
+                return walk_not_yet("lease %" PRIu64
+                                    " (%s, %s) is nobody's, and nobody can touch it",
+                                    seen->id, seen->label, seen->state);
         l = walk_lease_new(w);
         l->id = seen->id;
         l->unclaimed = l->ended = true;
@@ -301,7 +321,7 @@ static bool leases_are_settled(Walk *w, const View *v) {
         settle_releases(w, v);
         /* Before the others, for these may be what they wait for. */
         for (size_t i = 0; i < v->n_leases; i++)
-                if (!walk_lease_find_id(w, v->leases[i].id) && !found_lease(w, v->leases + i))
+                if (!walk_lease_find_id(w, v->leases[i].id) && !found_lease(w, v, v->leases + i))
                         return false;
         for (size_t i = 0; i < WALK_LEASES; i++) {
                 WalkLease *l = w->leases + i;
@@ -310,8 +330,8 @@ static bool leases_are_settled(Walk *w, const View *v) {
                         return false;
         }
         if (v->lease_count != v->n_leases)
-                NOT_YET("LeaseCount is %" PRIu32 ", and there are %zu", v->lease_count,
-                        v->n_leases);
+                return walk_not_yet("LeaseCount is %" PRIu32 ", and there are %zu", v->lease_count,
+                                    v->n_leases);
         return true;
 }
 
@@ -335,7 +355,8 @@ static bool retired_is_settled(const Walk *w, const ViewRegion *r, unsigned i) {
                                           r->retired_ranges[j].offset + r->retired_ranges[j].size >=
                                                           expected[k].offset + expected[k].size);
                 if (!found)
-                        NOT_YET("%s: %#" PRIx64 " is not retired", c->name, expected[k].offset);
+                        return walk_not_yet("%s: %#" PRIx64 " is not retired", c->name,
+                                            expected[k].offset);
         }
         for (size_t j = 0; j < r->n_retired; j++) {
                 const WalkSpan *t = r->retired_ranges + j;
@@ -347,8 +368,9 @@ static bool retired_is_settled(const Walk *w, const ViewRegion *r, unsigned i) {
                         known = known ||
                                 (t->offset == expected[k].offset && t->size == expected[k].size);
                 if (!known)
-                        NOT_YET("%s: %#" PRIx64 "+%#" PRIx64 " is retired for no reason", c->name,
-                                t->offset, t->size);
+                        return walk_not_yet("%s: %#" PRIx64 "+%#" PRIx64
+                                            " is retired for no reason",
+                                            c->name, t->offset, t->size);
         }
         return true;
 }
@@ -360,13 +382,13 @@ static bool region_is_settled(Walk *w, const View *v, unsigned i) {
 
         if (w->regions[i].gone) {
                 if (r->there && !streq(r->state, "gone"))
-                        NOT_YET("%s is gone, and %s", name, r->state);
+                        return walk_not_yet("%s is gone, and %s", name, r->state);
                 if (r->there && r->schedulable != w->regions[i].schedulable)
                         walk_fail(w, "%s is%s schedulable", name, r->schedulable ? "" : " not");
                 return true;
         }
         if (!streq(r->state, "ready"))
-                NOT_YET("%s is %s", name, r->state);
+                return walk_not_yet("%s is %s", name, r->state);
         if (r->schedulable != w->regions[i].schedulable)
                 walk_fail(w, "%s is%s schedulable", name, r->schedulable ? "" : " not");
         if (streq(r->partitioning, "whole-only") != whole_only)
@@ -378,15 +400,17 @@ static bool region_is_settled(Walk *w, const View *v, unsigned i) {
                 const WalkLease *l = x->lease > 0 ? walk_lease_find_id(w, x->lease) : NULL;
 
                 if (x->lease > 0 && !l)
-                        NOT_YET("%s: %#" PRIx64 " is of lease %" PRIu64 ", which is nobody's", name,
-                                x->offset, x->lease);
+                        return walk_not_yet("%s: %#" PRIx64 " is of lease %" PRIu64
+                                            ", which is nobody's",
+                                            name, x->offset, x->lease);
                 if (streq(x->state, "leased") && (!l || l->ended))
-                        NOT_YET("%s: %#" PRIx64 " is leased by one that ended", name, x->offset);
+                        return walk_not_yet("%s: %#" PRIx64 " is leased by one that ended", name,
+                                            x->offset);
                 /* What ignores offsets is scrubbed when it is all nobody's. */
                 if ((streq(x->state, "dirty") || streq(x->state, "scrubbing")) &&
                     !(whole_only && owned))
-                        NOT_YET("%s: %#" PRIx64 "+%#" PRIx64 " is %s", name, x->offset, x->size,
-                                x->state);
+                        return walk_not_yet("%s: %#" PRIx64 "+%#" PRIx64 " is %s", name, x->offset,
+                                            x->size, x->state);
         }
         return retired_is_settled(w, r, i);
 }
@@ -407,152 +431,16 @@ static bool waiters_are_settled(Walk *w, const View *v) {
                 n++;
         }
         if (n != v->n_waiting)
-                NOT_YET("%zu requests wait, and %zu should", v->n_waiting, n);
+                return walk_not_yet("%zu requests wait, and %zu should", v->n_waiting, n);
         for (size_t i = 0; i < n; i++)
                 if (!streq(v->waiting[i], sorted[i]->label))
-                        NOT_YET("place %zu: %s waits, and not %s", i, v->waiting[i],
-                                sorted[i]->label);
+                        return walk_not_yet("place %zu: %s waits, and not %s", i, v->waiting[i],
+                                            sorted[i]->label);
         for (size_t i = 0; i < n; i++)
                 if (walk_waiter_first(w, sorted[i]->region) == sorted[i] &&
                     walk_view_fits(v, sorted[i]->region, sorted[i]->size, sorted[i]->align,
                                    sorted[i]->whole, false))
-                        NOT_YET("%s waits first, and fits", sorted[i]->label);
-        return true;
-}
-
-/* ---- descriptors and files ---- */
-
-static size_t count_descriptors(Walk *w, size_t ret_of_region[static WALK_REGIONS]) {
-        char path[64], name[320], target[128];
-        struct dirent *e;
-        size_t n = 0;
-        DIR *d;
-
-        (void) snprintf(path, sizeof(path), "/proc/%i/fd", (int) keeper_pid(w->keeper));
-        d = opendir(path);
-        walk_check(w, d);
-        memset(ret_of_region, 0, WALK_REGIONS * sizeof(*ret_of_region));
-        while ((e = readdir(d))) {
-                ssize_t length;
-                bool is_region = false;
-
-                if (e->d_name[0] == '.')
-                        continue;
-                (void) snprintf(name, sizeof(name), "%s/%s", path, e->d_name);
-                length = readlink(name, target, sizeof(target) - 1);
-                if (length < 0)
-                        continue;
-                target[length] = '\0';
-                for (size_t i = 0; i < WALK_REGIONS; i++) {
-                        char memfd[32];
-
-                        (void) snprintf(memfd, sizeof(memfd), "/memfd:%s ", walk_regions[i].name);
-                        if (strncmp(target, memfd, strlen(memfd)) == 0) {
-                                ret_of_region[i]++;
-                                is_region = true;
-                        }
-                }
-                n += !is_region;
-        }
-        (void) closedir(d);
-        return n;
-}
-
-static bool descriptors_are_settled(Walk *w) {
-        size_t of_region[WALK_REGIONS], n = count_descriptors(w, of_region), expected = 0;
-
-        for (size_t i = 0; i < WALK_LEASES; i++)
-                if (w->leases[i].used && !w->leases[i].ended)
-                        expected += 1 + walk_lease_bound_alive(w, w->leases + i);
-        if (w->base_fds < 0)
-                w->base_fds = (int) (n - expected);
-        if (n != (size_t) w->base_fds + expected)
-                NOT_YET("the daemon has %zu descriptors beside its regions', and %zu should be", n,
-                        (size_t) w->base_fds + expected);
-        /* The simulation's own, and the open file; after a restart only that. */
-        for (size_t i = 0; i < WALK_REGIONS; i++)
-                if ((of_region[i] < 1 && !w->regions[i].gone) || of_region[i] > 2)
-                        NOT_YET("the daemon has %zu descriptors of %s", of_region[i],
-                                walk_regions[i].name);
-        return true;
-}
-
-static bool ends_with(const char *s, const char *end) {
-        return strlen(s) >= strlen(end) && streq(s + strlen(s) - strlen(end), end);
-}
-
-static bool file_is_known(Walk *w, const View *v, const char *name, size_t *n_records) {
-        char digits[24];
-        uint64_t id;
-
-        if (streq(name, "lock") || streq(name, "egmd.json") || streq(name, "leases") ||
-            ends_with(name, ".damaged"))
-                return true;
-        for (size_t i = 0; i < WALK_REGIONS; i++) {
-                char region[32];
-
-                (void) snprintf(region, sizeof(region), "region-%s.json", walk_regions[i].name);
-                if (streq(name, region)) {
-                        ++*n_records;
-                        return true;
-                }
-                (void) snprintf(region, sizeof(region), "region-%s.closed", walk_regions[i].name);
-                if (streq(name, region))
-                        return !w->regions[i].schedulable;
-        }
-        if (strncmp(name, "lease-", 6) != 0)
-                return false;
-        (void) snprintf(digits, sizeof(digits), "%.*s", (int) strcspn(name + 6, "."), name + 6);
-        if (parse_uint64(digits, &id) < 0 || !walk_view_lease(v, id))
-                return false;
-        *n_records += ends_with(name, ".json");
-        return true;
-}
-
-static size_t n_devices(const Walk *w) {
-        size_t n = 0;
-
-        for (size_t i = 0; i < WALK_REGIONS; i++)
-                n += !w->regions[i].gone;
-        return n;
-}
-
-static bool directory_is_settled(Walk *w, const View *v) {
-        size_t n_records = 0, expected = n_devices(w);
-        struct dirent *e;
-        DIR *d = opendir(keeper_runtime_dir(w->keeper));
-        char stray[128] = "";
-
-        walk_check(w, d);
-        while ((e = readdir(d)))
-                if (e->d_name[0] != '.' || strlen(e->d_name) > 2)
-                        if (!file_is_known(w, v, e->d_name, &n_records))
-                                (void) snprintf(stray, sizeof(stray), "%.100s", e->d_name);
-        (void) closedir(d);
-        if (*stray)
-                NOT_YET("the state directory has %s", stray);
-        n_records += lease_record_count_slots(keeper_runtime_dir(w->keeper));
-        for (size_t i = 0; i < v->n_leases; i++)
-                expected += !streq(v->leases[i].label, "(unknown)");
-        if (n_records != expected)
-                NOT_YET("%zu records, and %zu should be", n_records, expected);
-        return true;
-}
-
-static bool store_is_settled(Walk *w) {
-        walk_check(w, keeper_pump(w->keeper) >= 0);
-        if (keeper_n_stored(w->keeper) != n_devices(w))
-                NOT_YET("%zu descriptors are stored", keeper_n_stored(w->keeper));
-        for (size_t i = 0; i < WALK_REGIONS; i++) {
-                char name[32];
-                bool found = false;
-
-                (void) snprintf(name, sizeof(name), "region-%s", walk_regions[i].name);
-                for (size_t k = 0; k < keeper_n_stored(w->keeper); k++)
-                        found = found || streq(keeper_stored_name(w->keeper, k), name);
-                if (found == w->regions[i].gone)
-                        NOT_YET("%s is%s stored", name, found ? "" : " not");
-        }
+                        return walk_not_yet("%s waits first, and fits", sorted[i]->label);
         return true;
 }
 
@@ -562,9 +450,7 @@ static bool is_settled(Walk *w, const View *v) {
         for (unsigned i = 0; i < WALK_REGIONS; i++)
                 if (!region_is_settled(w, v, i))
                         return false;
-        if (!waiters_are_settled(w, v) || !descriptors_are_settled(w))
-                return false;
-        return !w->remembers || (directory_is_settled(w, v) && store_is_settled(w));
+        return waiters_are_settled(w, v) && walk_files_are_settled(w, v);
 }
 
 static void note_owners(Walk *w, const View *v) {
@@ -602,9 +488,11 @@ void walk_settle(Walk *w) {
         walk_children_check(w);
         w->settled = true;
         w->may_find = w->may_orphan = false;
-        for (size_t i = 0; i < WALK_REGIONS; i++)
+        for (size_t i = 0; i < WALK_REGIONS; i++) {
+                w->regions[i].rested = w->regions[i].generation;
                 if (!w->regions[i].gone) {
                         w->regions[i].has_memory = true;
                         w->regions[i].memory = w->regions[i].generation;
                 }
+        }
 }

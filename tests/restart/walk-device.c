@@ -47,7 +47,7 @@ static void write_config(Walk *w) {
         walk_check(w, walk_config_write(w->config_path, w->regions, w->fail_mmap) >= 0);
 }
 
-static size_t n_devices(const Walk *w) {
+size_t walk_n_devices(const Walk *w) {
         size_t n = 0;
 
         for (size_t i = 0; i < WALK_REGIONS; i++)
@@ -158,7 +158,7 @@ void walk_op_device(Walk *w) {
         if (w->regions[i].gone) {
                 walk_note(w, "a device comes back");
                 walk_device_return(w, i, walk_chance(w, 4));
-        } else if (n_devices(w) > 1) {
+        } else if (walk_n_devices(w) > 1) {
                 walk_note(w, "a device goes");
                 walk_device_vanish(w, i);
                 if (walk_chance(w, 2))
@@ -171,13 +171,13 @@ void walk_device_change_unseen(Walk *w) {
         WalkRegion *r = w->regions + i;
         bool was_gone = r->gone;
 
-        if (!was_gone && (n_devices(w) > 1 || !walk_chance(w, 2))) {
+        if (!was_gone && (walk_n_devices(w) > 1 || !walk_chance(w, 2))) {
                 walk_note(w, "    %s goes", walk_regions[i].name);
                 r->gone = true;
                 r->has_memory = r->spoiled = false;
                 walk_model_new_memory(w, i);
         }
-        if (was_gone || n_devices(w) == 0 || walk_chance(w, 2)) {
+        if (was_gone || walk_n_devices(w) == 0 || walk_chance(w, 2)) {
                 r->gone = false;
                 r->instance++;
                 r->size = walk_regions[i].size + (walk_chance(w, 4) ? MORE : 0);

@@ -126,6 +126,7 @@ typedef struct WalkWaiter {
 
 typedef struct WalkRegion {
         unsigned generation;
+        unsigned rested; /* the generation when last at rest */
         bool schedulable;
         bool late;    /* its late pages are retired by now */
         bool gone;    /* the device */
@@ -335,11 +336,17 @@ void walk_check_always(Walk *w);
 /* Waits until the daemon is at rest, as the model says it must come to it. */
 void walk_settle(Walk *w);
 
+/* Says why the daemon is not at rest; returns false. */
+bool walk_not_yet(const char *format, ...) _printf_(1, 2);
+/* So far as descriptors and files show: walk-files.c. */
+bool walk_files_are_settled(Walk *w, const View *v);
+
 /* At rest, and nobody's wait is about to end either: nothing happens unless we do it. */
 bool walk_is_calm(const Walk *w);
 
 /* ---- devices that come and go: walk-device.c ---- */
 
+size_t walk_n_devices(const Walk *w);
 /* Somebody has what it was of: it must not be opened. */
 bool walk_region_is_held(const Walk *w, unsigned region);
 bool walk_region_is_used(const Walk *w, unsigned region, unsigned generation);
