@@ -301,3 +301,33 @@ unsigned bed_log_count(Bed *b, const char *needle) {
                 n++;
         return n;
 }
+
+void bed_start_k2(Bed *b) {
+        bed_gpus(b);
+        bed_region(b, EGM4, 4, K2_DESCRIPTION);
+        bed_start(b);
+        expect(b, "added egm4 240:4 " K2_FACTS);
+        expect_nothing(b);
+}
+
+void bed_set_number(Bed *b, const char *number) {
+        _cleanup_free_ char *path = bed_path(b, "/dev/.node/egm4");
+
+        assert_int_equal(unlink(path), 0);
+        if (number)
+                assert_int_equal(symlink(number, path), 0);
+}
+
+void bed_put_aside(Bed *b, const char *devpath) {
+        _cleanup_free_ char *dir = NULL, *aside = NULL, *link = NULL, *path = NULL;
+
+        assert_true(asprintf(&path, "/sys%s", devpath) > 0);
+        dir = bed_path(b, path);
+        aside = bed_path(b, "/sys/devices/aside");
+        assert_int_equal(rename(dir, aside), 0);
+        path = mfree(path);
+        assert_true(asprintf(&path, "/sys/class/egm%s", strrchr(devpath, '/')) > 0);
+        link = bed_path(b, path);
+        assert_int_equal(unlink(link), 0);
+        bed_set_number(b, NULL);
+}

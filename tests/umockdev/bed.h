@@ -28,6 +28,12 @@
 #define EGM4 "/devices/virtual/egm/egm4"
 #define EGM5 "/devices/virtual/egm/egm5"
 
+/* A region as the second of the kernel's interfaces shows it: see bed_start_k2(). */
+#define BOTH "0008:01:00.0\n0009:01:00.0\n"
+#define K2_DESCRIPTION "A: egm_size=" SIZE_TEXT "\nA: gpu_devices=0008:01:00.0\\n0009:01:00.0\\n\n"
+#define K2_GPUS "0008:01:00.0@0=" NVGRACE " 0009:01:00.0@0=" NVGRACE
+#define K2_FACTS SIZE " node=0 socket=0 gpu_devices file: " K2_GPUS
+
 #define N_DELAYS 4U
 
 typedef struct Bed {
@@ -81,3 +87,10 @@ void bed_expect(Bed *b, const char *line, const char *file, int at);
 /* …and no more, even when everything was read again as often as it will be. */
 #define expect_nothing(b) bed_expect_nothing(b, __FILE__, __LINE__)
 void bed_expect_nothing(Bed *b, const char *file, int at);
+
+/* Discovery, with the GPUs and egm4, which it has found. */
+void bed_start_k2(Bed *b);
+/* Of egm4's device node. */
+void bed_set_number(Bed *b, const char *number);
+/* Away without a word, and its directory's inode number cannot come back. */
+void bed_put_aside(Bed *b, const char *devpath);

@@ -4,43 +4,6 @@
 
 /* What happens to regions and GPUs while egmd runs. */
 
-#define BOTH "0008:01:00.0\n0009:01:00.0\n"
-#define K2_DESCRIPTION "A: egm_size=" SIZE_TEXT "\nA: gpu_devices=0008:01:00.0\\n0009:01:00.0\\n\n"
-#define K2_GPUS "0008:01:00.0@0=" NVGRACE " 0009:01:00.0@0=" NVGRACE
-#define K2_FACTS SIZE " node=0 socket=0 gpu_devices file: " K2_GPUS
-
-static void start_k2(Bed *b) {
-        bed_gpus(b);
-        bed_region(b, EGM4, 4, K2_DESCRIPTION);
-        bed_start(b);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* Of egm4's device node. */
-static void set_number(Bed *b, const char *number) {
-        _cleanup_free_ char *path = bed_path(b, "/dev/.node/egm4");
-
-        assert_int_equal(unlink(path), 0);
-        if (number)
-                assert_int_equal(symlink(number, path), 0);
-}
-
-/* Away without a word, and its directory's inode number cannot come back. */
-static void put_aside(Bed *b, const char *devpath) {
-        _cleanup_free_ char *dir = NULL, *aside = NULL, *link = NULL, *path = NULL;
-
-        assert_true(asprintf(&path, "/sys%s", devpath) > 0);
-        dir = bed_path(b, path);
-        aside = bed_path(b, "/sys/devices/aside");
-        assert_int_equal(rename(dir, aside), 0);
-        path = mfree(path);
-        assert_true(asprintf(&path, "/sys/class/egm%s", strrchr(devpath, '/')) > 0);
-        link = bed_path(b, path);
-        assert_int_equal(unlink(link), 0);
-        set_number(b, NULL);
-}
-
 /* K2 makes its files after the event: nothing tells when. */
 static void test_late_attributes(void **state) {
         Bed *b = *state;
@@ -152,7 +115,7 @@ static void test_auxiliary_event(void **state) {
 static void test_driver_change(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_driver(b, GPU9, NULL, "unbind");
         /* At once, by the event itself. */
         bed_step(b);
@@ -228,7 +191,7 @@ static void test_add_remove(void **state) {
 static void test_seen_twice(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_event(b, EGM4, "add");
         bed_event(b, EGM4, "add");
         bed_event(b, EGM4, "change");
@@ -239,7 +202,7 @@ static void test_seen_twice(void **state) {
 static void test_empty_before_remove(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_set(b, EGM4, "gpu_devices", "");
         bed_event(b, EGM4, "change");
         bed_step(b);
@@ -254,7 +217,7 @@ static void test_empty_before_remove(void **state) {
 static void test_empty_for_a_while(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_set(b, EGM4, "gpu_devices", "");
         bed_set(b, EGM4, "egm_size", NULL);
         bed_event(b, EGM4, "change");
@@ -269,7 +232,7 @@ static void test_empty_for_a_while(void **state) {
 static void test_empty_at_last(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_event(b, EGM4, "change");
         for (unsigned i = 0; i < N_DELAYS; i++)
                 bed_step(b);
@@ -283,7 +246,7 @@ static void test_empty_at_last(void **state) {
 static void test_empty_for_good(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_set(b, EGM4, "gpu_devices", "");
         bed_event(b, EGM4, "change");
         expect(b, "changed egm4 240:4 " SIZE " node=0 socket=0 gpu_devices file");
@@ -312,7 +275,7 @@ static void test_empty_keeps_place(void **state) {
 static void test_size_changes(void **state) {
         Bed *b = *state;
 
-        start_k2(b);
+        bed_start_k2(b);
         bed_set(b, EGM4, "egm_size", "0x0\n");
         bed_event(b, EGM4, "change");
         expect_nothing(b);
@@ -324,243 +287,6 @@ static void test_size_changes(void **state) {
         bed_set(b, EGM4, "egm_size", "0x6fc0000000\n");
         bed_event(b, EGM4, "change");
         expect(b, "changed egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* The same name comes back as another device; "remove" was not seen. */
-static void test_other_devnum(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        umockdev_testbed_set_property(b->testbed, "/sys" EGM4, "MINOR", "7");
-        set_number(b, "240:7");
-        bed_event(b, EGM4, "add");
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect(b, "added egm4 240:7 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* K2 gives the number by the name: only the directory is another one. */
-static void test_same_devnum(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        put_aside(b, EGM4);
-        bed_region(b, EGM4, 4, K2_DESCRIPTION);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* Another directory of the same name and contents, without a word. */
-static void replace(Bed *b, const char *devpath) {
-        _cleanup_free_ char *command = NULL;
-
-        assert_true(asprintf(&command,
-                             "cd %s/sys && mv .%s devices/aside && cp -a devices/aside .%s",
-                             b->root, devpath, devpath) > 0);
-        assert_int_equal(system(command), 0);
-}
-
-/* Read after it was replaced, but before its events: only when those do not come is it believed. */
-static void test_replaced_silently(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        replace(b, EGM4);
-        bed_event(b, GPU18, "change");
-        for (unsigned i = 0; i < N_DELAYS; i++)
-                bed_step(b);
-        assert_int_equal(b->n_lines, b->n_expected);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        assert_true(discovery_is_settled(b->discovery));
-        expect_nothing(b);
-}
-
-static Bed *replacing;
-
-static void replace_meanwhile(void) {
-        replace(replacing, EGM4);
-}
-
-/* Half of the one and half of the other is not passed on. */
-static void test_replaced_while_read(void **state) {
-        Bed *b = *state;
-
-        bed_gpus(b);
-        bed_start(b);
-        expect_nothing(b);
-        bed_region(b, EGM4, 4, K2_DESCRIPTION);
-        replacing = b;
-        bed_meanwhile = replace_meanwhile;
-        bed_step(b);
-        assert_null(bed_meanwhile);
-        assert_int_equal(b->n_lines, b->n_expected);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* R2: the next GPU to be bound becomes the parent. */
-static void test_other_parent(void **state) {
-        _cleanup_free_ char *link = NULL;
-        Bed *b = *state;
-
-        bed_gpus(b);
-        bed_region(b, GPU8 "/nvgrace_gpu_vfio_pci.egm.4/egm/egm4", 4,
-                   "A: egm_size=" SIZE_TEXT "\n");
-        bed_start(b);
-        expect(b, "added egm4 240:4 " SIZE " node=0 socket=0 aux parent: 0008:01:00.0@0=" NVGRACE);
-        bed_event(b, GPU8 "/nvgrace_gpu_vfio_pci.egm.4/egm/egm4", "remove");
-        bed_vanish(b, GPU8 "/nvgrace_gpu_vfio_pci.egm.4/egm/egm4");
-        link = bed_path(b, "/sys/dev/char/240:4"); /* umockdev keeps it */
-        assert_int_equal(unlink(link), 0);
-        bed_region(b, GPU9 "/nvgrace_gpu_vfio_pci.egm.4/egm/egm4", 4,
-                   "A: egm_size=" SIZE_TEXT "\n");
-        expect(b,
-               "removed egm4 240:4 " SIZE " node=0 socket=0 aux parent: 0008:01:00.0@0=" NVGRACE);
-        expect(b, "added egm4 240:4 " SIZE " node=0 socket=0 aux parent: 0009:01:00.0@0=" NVGRACE);
-        expect_nothing(b);
-}
-
-/* "remove" of the one below the first GPU, when the one below the second is known already. */
-static void test_stale_remove_elsewhere(void **state) {
-        static const char old[] = GPU8 "/nvgrace_gpu_vfio_pci.egm.4/egm/egm4";
-        static const char new[] = GPU9 "/nvgrace_gpu_vfio_pci.egm.4/egm/egm4";
-        static const char *const links[] = {"/sys/class/egm/egm4", "/sys/dev/char/240:4",
-                                            "/dev/.node/egm4"};
-        Bed *b = *state;
-
-        bed_gpus(b);
-        bed_region(b, old, 4, "A: egm_size=" SIZE_TEXT "\n");
-        bed_start(b);
-        expect(b, "added egm4 240:4 " SIZE " node=0 socket=0 aux parent: 0008:01:00.0@0=" NVGRACE);
-        for (size_t i = 0; i < ELEMENTSOF(links); i++) {
-                _cleanup_free_ char *path = bed_path(b, links[i]);
-
-                assert_int_equal(unlink(path), 0);
-        }
-        bed_region(b, new, 4, "A: egm_size=" SIZE_TEXT "\n");
-        expect(b,
-               "removed egm4 240:4 " SIZE " node=0 socket=0 aux parent: 0008:01:00.0@0=" NVGRACE);
-        expect(b, "added egm4 240:4 " SIZE " node=0 socket=0 aux parent: 0009:01:00.0@0=" NVGRACE);
-        bed_event(b, old, "remove");
-        expect_nothing(b);
-}
-
-/* `echo remove > /sys/class/egm/egm4/uevent` */
-static void test_untrue_remove(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        bed_event(b, EGM4, "remove");
-        expect_nothing(b);
-        bed_event(b, EGM4, "change");
-        expect_nothing(b);
-        /* Later it counts for nothing: a new device is left to its events again. */
-        replace(b, EGM4);
-        bed_event(b, GPU18, "change");
-        bed_step(b);
-        bed_step(b);
-        assert_int_equal(b->n_lines, b->n_expected);
-        bed_event(b, EGM4, "remove");
-        bed_step(b);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        bed_event(b, EGM4, "add");
-        expect_nothing(b);
-}
-
-/* Away, back, away and back before the first event is read: the second device comes once. */
-static void test_quick_changes(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        bed_event(b, EGM4, "remove");
-        bed_event(b, EGM4, "add");
-        bed_event(b, EGM4, "remove");
-        replace(b, EGM4);
-        bed_event(b, EGM4, "add");
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-        bed_remove(b, EGM4);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* The kernel sends its event before it takes the directory away: a read or two later it is gone. */
-static void test_slow_remove(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        bed_event(b, EGM4, "remove");
-        bed_step(b);
-        bed_step(b);
-        assert_int_equal(b->n_lines, b->n_expected);
-        bed_vanish(b, EGM4);
-        bed_step(b);
-        assert_int_equal(b->n_lines, b->n_expected + 1);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* Its node goes even before its directory: nothing to complain of. */
-static void test_slow_remove_without_node(void **state) {
-        _cleanup_free_ char *node = NULL;
-        Bed *b = *state;
-
-        bed_log(b);
-        start_k2(b);
-        node = bed_path(b, "/dev/egm4");
-        assert_int_equal(unlink(node), 0);
-        bed_event(b, EGM4, "remove");
-        bed_step(b);
-        bed_step(b);
-        bed_vanish(b, EGM4);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-        assert_int_equal(bed_log_count(b, "device node"), 0);
-}
-
-/* …or another one is in its place. */
-static void test_slow_replacement(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        bed_event(b, EGM4, "remove");
-        bed_step(b);
-        replace(b, EGM4);
-        bed_step(b);
-        assert_int_equal(b->n_lines, b->n_expected + 2);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect(b, "added egm4 240:4 " K2_FACTS);
-        bed_event(b, EGM4, "add");
-        expect_nothing(b);
-}
-
-/* A GPU's event finds it first. */
-static void test_slow_remove_seen_by_gpu(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        bed_event(b, EGM4, "remove");
-        bed_step(b);
-        bed_vanish(b, EGM4);
-        bed_driver(b, GPU8, NULL, "unbind");
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        expect_nothing(b);
-}
-
-/* Its "remove" never came, or came before it was known. */
-static void test_silent_remove(void **state) {
-        Bed *b = *state;
-
-        start_k2(b);
-        bed_event(b, GPU18, "change");
-        bed_vanish(b, EGM4);
-        expect(b, "removed egm4 240:4 " K2_FACTS);
-        assert_true(discovery_is_settled(b->discovery));
         expect_nothing(b);
 }
 
@@ -585,7 +311,7 @@ static void test_lost_events(void **state) {
         Bed *b = *state;
 
         bed_log(b);
-        start_k2(b);
+        bed_start_k2(b);
         bed_set(b, GPU18, "egm_size", "0x10000\n");
         bed_event(b, GPU18, "change");
         expect(b, "pci-egm 0018:01:00.0 65536 node=1 socket=1 "
@@ -597,7 +323,7 @@ static void test_lost_events(void **state) {
         bed_lost = 1;
         bed_vanish(b, EGM5);
         bed_vanish(b, GPU18);
-        put_aside(b, EGM4);
+        bed_put_aside(b, EGM4);
         bed_region(b, EGM4, 4, K2_DESCRIPTION);
         bed_region(b, "/devices/virtual/egm/egm6", 6, "A: egm_size=" SIZE_TEXT "\n");
         expect(b, "removed egm5 240:5 " SIZE " node=-1 socket=1 no GPU list");
@@ -632,37 +358,15 @@ static void test_stream_of_events(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                        TEST(test_late_attributes),
-                        cmocka_unit_test(test_schedule),
-                        TEST(test_late_links),
-                        TEST(test_late_gpu),
-                        TEST(test_auxiliary_event),
-                        TEST(test_driver_change),
-                        TEST(test_gpu_removed),
-                        TEST(test_add_remove),
-                        TEST(test_seen_twice),
-                        TEST(test_empty_before_remove),
-                        TEST(test_empty_for_a_while),
-                        TEST(test_empty_at_last),
-                        TEST(test_empty_for_good),
-                        TEST(test_empty_keeps_place),
-                        TEST(test_size_changes),
-                        TEST(test_other_devnum),
-                        TEST(test_same_devnum),
-                        TEST(test_replaced_silently),
-                        TEST(test_replaced_while_read),
-                        TEST(test_other_parent),
-                        TEST(test_untrue_remove),
-                        TEST(test_quick_changes),
-                        TEST(test_slow_remove),
-                        TEST(test_slow_remove_without_node),
-                        TEST(test_slow_replacement),
-                        TEST(test_slow_remove_seen_by_gpu),
-                        TEST(test_stale_remove_elsewhere),
-                        TEST(test_silent_remove),
-                        TEST(test_waits_for_udev),
-                        TEST(test_lost_events),
-                        TEST(test_stream_of_events),
+                        TEST(test_late_attributes),   cmocka_unit_test(test_schedule),
+                        TEST(test_late_links),        TEST(test_late_gpu),
+                        TEST(test_auxiliary_event),   TEST(test_driver_change),
+                        TEST(test_gpu_removed),       TEST(test_add_remove),
+                        TEST(test_seen_twice),        TEST(test_empty_before_remove),
+                        TEST(test_empty_for_a_while), TEST(test_empty_at_last),
+                        TEST(test_empty_for_good),    TEST(test_empty_keeps_place),
+                        TEST(test_size_changes),      TEST(test_waits_for_udev),
+                        TEST(test_lost_events),       TEST(test_stream_of_events),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
