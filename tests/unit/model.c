@@ -195,3 +195,54 @@ bool model_has_retired(const Model *m, size_t offset, size_t size) {
                         return true;
         return false;
 }
+
+bool model_matches(const SliceRequest *s, const PlacementRegion *p) {
+        return (!s->region || streq(s->region, p->name)) &&
+               (s->node == EGM_NODE_ANY || s->node == p->node) &&
+               (s->socket == EGM_SOCKET_ANY || s->socket == p->socket);
+}
+
+static size_t best_rest(const Model *m, const ModelVerdict *v, bool at_start) {
+        size_t rest = SIZE_MAX;
+
+        for (size_t at = 0; at < (at_start ? 1 : m->n); at += v->align) {
+                size_t start = at, end = at + v->size;
+
+                if (!model_fits_at(m, at, v->size))
+                        continue;
+                while (start > 0 && m->blocked[start - 1] == m->blocked[start])
+                        start--;
+                while (end < m->n && m->blocked[end + 1] == m->blocked[end])
+                        end++;
+                rest = MIN(rest, end - start - v->size);
+        }
+        return rest;
+}
+
+ModelVerdict model_judge(Model *m, const SliceRequest *s, const PlacementRegion *p) {
+        ModelVerdict v = {
+                        .size = s->whole ? m->n : s->size / MODEL_GRANULE,
+                        .align = (s->align ?: EGM_ALIGN_DEFAULT) / MODEL_GRANULE,
+                        .rest = SIZE_MAX,
+        };
+
+        if (!p->ready || (p->whole_only && model_owned(m) > 0) || p->reserved > 0) {
+                v.r = !p->ready                             ? -ENOLINK
+                      : p->whole_only && model_owned(m) > 0 ? -ENOTUNIQ
+                                                            : -EAGAIN;
+                return v;
+        }
+        for (unsigned retired = 0; retired <= s->include_retired; retired++) {
+                model_look(m, retired);
+                v.r = m->count[EXTENT_FREE] == 0 || model_lendable(m) < v.size ? -ENOSPC : -EXFULL;
+                v.rest = best_rest(m, &v, s->whole || p->whole_only);
+                if (v.rest == SIZE_MAX)
+                        continue;
+                v.r = 0;
+                v.retired = retired;
+                break;
+        }
+        if (p->whole_only)
+                v.rest = m->n - v.size;
+        return v;
+}

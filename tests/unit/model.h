@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "extent-map.h"
+#include "placement.h"
+#include "size.h"
 
 /* A region as an array of granules, each with what can be said of it. Too slow and too plain to be
  * wrong: what the extent map and placement are held against. Sizes and offsets are in granules. */
+
+#define MODEL_GRANULE (64 * KIB)
 
 typedef struct Cell {
         ExtentState state;
@@ -56,3 +59,15 @@ bool model_fits_at(const Model *m, size_t offset, size_t size);
 bool model_first_fit(const Model *m, size_t size, size_t align, size_t *ret_offset);
 bool model_last_fit(const Model *m, size_t size, size_t align, size_t *ret_offset);
 bool model_has_retired(const Model *m, size_t offset, size_t size);
+
+/* Where a slice could go in a region, worked out granule by granule. */
+typedef struct ModelVerdict {
+        int r; /* 0, -ENOLINK, -ENOTUNIQ, -EAGAIN, -ENOSPC, -EXFULL as in placement-internal.h */
+        bool retired;
+        size_t rest; /* of the best place */
+        size_t size, align;
+} ModelVerdict;
+
+bool model_matches(const SliceRequest *s, const PlacementRegion *p);
+/* Leaves the model prepared as by model_look(). */
+ModelVerdict model_judge(Model *m, const SliceRequest *s, const PlacementRegion *p);

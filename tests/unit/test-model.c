@@ -5,14 +5,13 @@
 #include "test.h"
 
 #include "model.h"
-#include "placement.h"
 #include "size.h"
 
 /* A long random life of three regions, each step of it held against the model: what the extent map
  * does and refuses, where placement finds room, and that it finds some whenever there is some.
  * EGM_TEST_SEED repeats a run, EGM_TEST_OPS sets its length. */
 
-#define G (64 * KIB)
+#define G MODEL_GRANULE
 #define REGIONS 3U
 #define SLICES 5U
 #define OPS_DEFAULT 1000000U
@@ -250,67 +249,19 @@ static void step_bad(Region *r) {
         compare(r, 0, r->model->n);
 }
 
-/* Where a slice could go in a region, worked out granule by granule. */
-typedef struct Verdict {
-        int r; /* 0, -ENOLINK, -ENOTUNIQ, -EAGAIN, -ENOSPC, -EXFULL as in placement-internal.h */
-        bool retired;
-        size_t rest; /* of the best place */
-        size_t size, align;
-} Verdict;
-
 static bool matches(const SliceRequest *s, size_t i) {
-        const PlacementRegion *p = world.placement + i;
-
-        return (!s->region || streq(s->region, p->name)) &&
-               (s->node == EGM_NODE_ANY || s->node == p->node) &&
-               (s->socket == EGM_SOCKET_ANY || s->socket == p->socket);
+        return model_matches(s, world.placement + i);
 }
 
-static Verdict judge(const SliceRequest *s, size_t i) {
-        const PlacementRegion *p = world.placement + i;
-        Model *m = world.regions[i].model;
-        Verdict v = {
-                        .size = s->whole ? m->n : s->size / G,
-                        .align = (s->align ?: EGM_ALIGN_DEFAULT) / G,
-                        .rest = SIZE_MAX,
-        };
-        bool at_start = s->whole || p->whole_only;
-
-        if (!p->ready || (p->whole_only && model_owned(m) > 0) || p->reserved > 0) {
-                v.r = !p->ready                             ? -ENOLINK
-                      : p->whole_only && model_owned(m) > 0 ? -ENOTUNIQ
-                                                            : -EAGAIN;
-                return v;
-        }
-        for (unsigned retired = 0; retired <= s->include_retired; retired++) {
-                model_look(m, retired);
-                v.r = m->count[EXTENT_FREE] == 0 || model_lendable(m) < v.size ? -ENOSPC : -EXFULL;
-                for (size_t at = 0; at < (at_start ? 1 : m->n); at += v.align) {
-                        size_t start = at, end = at + v.size;
-
-                        if (!model_fits_at(m, at, v.size))
-                                continue;
-                        while (start > 0 && m->blocked[start - 1] == m->blocked[start])
-                                start--;
-                        while (end < m->n && m->blocked[end + 1] == m->blocked[end])
-                                end++;
-                        v.r = 0;
-                        v.retired = retired;
-                        v.rest = MIN(v.rest, end - start - v.size);
-                }
-                if (v.r == 0)
-                        break;
-        }
-        if (p->whole_only)
-                v.rest = m->n - v.size;
-        return v;
+static ModelVerdict judge(const SliceRequest *s, size_t i) {
+        return model_judge(world.regions[i].model, s, world.placement + i);
 }
 
 static EgmErrorKind expected_kind(const SliceRequest *s) {
         bool ready = false, shared = false, enough = false;
 
         for (size_t i = 0; i < REGIONS; i++) {
-                Verdict v;
+                ModelVerdict v;
 
                 if (!matches(s, i))
                         continue;
@@ -329,12 +280,13 @@ static EgmErrorKind expected_kind(const SliceRequest *s) {
 }
 
 /* Is there any better place for this single slice than where it went? before: as it was then. */
-static void check_best(const SliceRequest *s, const Verdict before[static REGIONS], size_t went) {
-        const Verdict *a = before + went;
+static void check_best(const SliceRequest *s, const ModelVerdict before[static REGIONS],
+                       size_t went) {
+        const ModelVerdict *a = before + went;
 
         CHECK(a->r == 0);
         for (size_t i = 0; i < REGIONS; i++) {
-                const Verdict *b = before + i;
+                const ModelVerdict *b = before + i;
                 bool a_whole = world.placement[went].whole_only,
                      b_whole = world.placement[i].whole_only;
 
@@ -383,7 +335,7 @@ static bool pair_fits(const SliceRequest *s) {
         for (size_t i = 0; i < REGIONS; i++)
                 for (size_t j = 0; j < REGIONS; j++) {
                         Model *m = world.regions[i].model;
-                        Verdict a, b;
+                        ModelVerdict a, b;
                         size_t first, last;
 
                         if (!matches(s, i) || !matches(s + 1, j))
@@ -477,7 +429,7 @@ static void step_take(void) {
         size_t n = one_in(3) ? 2 : one_in(8) ? 1 + below(SLICES) : 1;
         SliceRequest slices[SLICES];
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
-        Verdict before[REGIONS] = {};
+        ModelVerdict before[REGIONS] = {};
         Placed placed[SLICES];
         uint32_t owner = ++world.owner;
         bool simple = one_in(2);
