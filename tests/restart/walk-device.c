@@ -177,7 +177,8 @@ void walk_device_change_unseen(Walk *w) {
                 r->has_memory = r->spoiled = false;
                 walk_model_new_memory(w, i);
         }
-        if (was_gone || walk_n_devices(w) == 0 || walk_chance(w, 2)) {
+        /* The last one may have stayed. */
+        if (r->gone && (was_gone || walk_n_devices(w) == 0 || walk_chance(w, 2))) {
                 r->gone = false;
                 r->instance++;
                 r->size = walk_regions[i].size + (walk_chance(w, 4) ? MORE : 0);
