@@ -70,13 +70,12 @@ int manager_lifeline_adopt(Manager *m, Lease *l, int fd) {
 
 static int refuse_process(int r, EgmError *reterr) {
         if (r == -EDEADLK)
-                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "egmd itself would keep it for good");
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "That is egmd itself");
         if (r == -ESRCH)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
         if (r == -EBADF || r == -EREMOTE)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "Not the pidfd of a process that can be seen from here");
+                                     "Not the pidfd of a program that can be seen from here");
         return r;
 }
 
@@ -97,12 +96,7 @@ int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         r = check_kept(l, reterr);
         if (r < 0)
                 return r;
-        r = pidfd_get_pid(pidfd, &pid);
-        if (r >= 0) {
-                r = pidfd_is_dead(pidfd);
-                if (r > 0)
-                        r = -ESRCH;
-        }
+        r = pidfd_get_holder(pidfd, &pid);
         if (r < 0)
                 return refuse_process(r, reterr);
         return confine_admit(m, l, pidfd, reterr);
@@ -139,16 +133,9 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         if (fds_are_scarce())
                 return egm_error_set(reterr, EGM_ERROR_LIMITS_EXCEEDED,
                                      "egmd has too few descriptors left to watch another process");
-        r = lifeline_bind(l->lifeline, pidfd, &pid);
-        if (r > 0) {
-                /* A zombie has its number still. */
-                int k = pid == getpid() ? -EDEADLK : pidfd_is_dead(pidfd) == 0 ? 0 : -ESRCH;
-
-                if (k < 0) {
-                        lifeline_unbind(l->lifeline, pid);
-                        r = k;
-                }
-        }
+        r = pidfd_get_holder(pidfd, &pid);
+        if (r >= 0)
+                r = lifeline_bind(l->lifeline, pidfd, NULL);
         if (r == -EDEADLK || r == -ESRCH || r == -EBADF || r == -EREMOTE)
                 return refuse_process(r, reterr);
         if (r == -E2BIG)

@@ -9,6 +9,8 @@
 #include "size.h"
 
 #define FDINFO_MAX 4096U
+#define STAT_MAX 4096U
+#define STATUS_MAX 65536U
 
 /* PIDFD_THREAD (Linux 6.9) is this bit, and shows among the file's flags. */
 #define FLAG_THREAD O_EXCL
@@ -65,22 +67,78 @@ int pidfd_get_pid(int fd, pid_t *ret) {
         return 0;
 }
 
-/* Field 22, counted from behind the command's name, which may hold anything. */
-static int parse_start_time(char *text, uint64_t *ret) {
+#define FIELD_FLAGS 9
+#define FIELD_START_TIME 22
+#define FLAG_KTHREAD 0x00200000U /* PF_KTHREAD */
+
+/* Counted from behind the command's name, which may hold anything. */
+static int parse_field(char *text, unsigned wanted, uint64_t *ret) {
         char *at = strrchr(text, ')'), *word, *save = NULL;
         unsigned field = 2;
 
         for (word = at ? strtok_r(at + 1, " ", &save) : NULL; word;
              word = strtok_r(NULL, " ", &save))
-                if (++field == 22)
+                if (++field == wanted)
                         return parse_uint64(word, ret) < 0 ? -EBADMSG : 0;
         return -EBADMSG;
 }
 
-int pidfd_get_start_time(int fd, uint64_t *ret) {
+/* A file of its directory in /proc. */
+static int read_proc(int fd, const char *name, size_t max, char **ret) {
         _cleanup_free_ char *text = NULL;
         char path[64];
         pid_t pid, again;
+        int r;
+
+        r = pidfd_get_pid(fd, &pid);
+        if (r < 0)
+                return r;
+        (void) snprintf(path, sizeof(path), "/proc/%i/%s", (int) pid, name);
+        r = read_full_file_at(AT_FDCWD, path, max, &text, NULL);
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        /* It still has the number, so it had it while we read. */
+        r = pidfd_get_pid(fd, &again);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+int pidfd_get_start_time(int fd, uint64_t *ret) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        assert(ret);
+
+        r = read_proc(fd, "stat", STAT_MAX, &text);
+        return r < 0 ? r : parse_field(text, FIELD_START_TIME, ret);
+}
+
+int pidfd_get_uids(int fd, uid_t ret[static PIDFD_UIDS]) {
+        _cleanup_free_ char *text = NULL;
+        unsigned ids[PIDFD_UIDS];
+        const char *at;
+        int r;
+
+        assert(ret);
+
+        r = read_proc(fd, "status", STATUS_MAX, &text);
+        if (r < 0)
+                return r;
+        at = strstr(text, "\nUid:\t");
+        if (!at ||
+            sscanf(at, "\nUid:\t%u\t%u\t%u\t%u", ids, ids + 1, ids + 2, ids + 3) != PIDFD_UIDS)
+                return -EBADMSG;
+        for (size_t i = 0; i < PIDFD_UIDS; i++)
+                ret[i] = ids[i];
+        return 0;
+}
+
+int pidfd_get_holder(int fd, pid_t *ret) {
+        _cleanup_free_ char *text = NULL;
+        uint64_t flags;
+        pid_t pid;
         int r;
 
         assert(ret);
@@ -88,15 +146,17 @@ int pidfd_get_start_time(int fd, uint64_t *ret) {
         r = pidfd_get_pid(fd, &pid);
         if (r < 0)
                 return r;
-        (void) snprintf(path, sizeof(path), "/proc/%i/stat", (int) pid);
-        r = read_full_file_at(AT_FDCWD, path, FDINFO_MAX, &text, NULL);
-        if (r < 0)
-                return r == -ENOENT ? -ESRCH : r;
-        /* It still has the number, so it had it while we read. */
-        r = pidfd_get_pid(fd, &again);
-        if (r < 0)
-                return r;
-        return parse_start_time(text, ret);
+        if (pid == getpid())
+                return -EDEADLK;
+        r = pidfd_is_dead(fd);
+        if (r != 0)
+                return r < 0 ? r : -ESRCH;
+        /* Not known where /proc hides it from us; kernel threads are not hidden from who needs to know. */
+        if (read_proc(fd, "stat", STAT_MAX, &text) >= 0 &&
+            parse_field(text, FIELD_FLAGS, &flags) >= 0 && (flags & FLAG_KTHREAD))
+                return -EBADF;
+        *ret = pid;
+        return 0;
 }
 
 int pidfd_is_dead(int fd) {

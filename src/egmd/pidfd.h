@@ -19,6 +19,14 @@ int pidfd_get_pid(int fd, pid_t *ret);
  * Errors as above. */
 int pidfd_get_start_time(int fd, uint64_t *ret);
 
+/* Its real, effective, saved and file system's user ids. Errors as above. */
+#define PIDFD_UIDS 4
+int pidfd_get_uids(int fd, uid_t ret[static PIDFD_UIDS]);
+
+/* The same as pidfd_get_pid() of one that may hold a lease. -ESRCH: also for a zombie; -EBADF: also for a kernel thread, which has
+ * no memory, never ends and forks programs of anybody; -EDEADLK: it is ourselves. */
+int pidfd_get_holder(int fd, pid_t *ret);
+
 /* 1 when the process is gone, or a zombie: its memory is unmapped. 0 when not. */
 int pidfd_is_dead(int fd);
 

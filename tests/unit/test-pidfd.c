@@ -167,6 +167,33 @@ static void test_start_time(void **state) {
         assert_int_equal(pidfd_get_start_time(fd, &start), -ESRCH);
 }
 
+/* Who may hold a lease: no zombie, though it has a number; not ourselves; and none of the kernel's own. */
+static void test_holder(void **state) {
+        _cleanup_close_ int fd = -EBADF, self = -EBADF, kernel = -EBADF;
+        char comm[16] = "";
+        pid_t pid, got = 7;
+        FILE *f;
+
+        assert_int_equal(pidfd_new(getpid(), &self), 0);
+        assert_int_equal(pidfd_get_holder(self, &got), -EDEADLK);
+        f = fopen("/proc/2/comm", "re");
+        if (f && fgets(comm, sizeof(comm), f) && streq(comm, "kthreadd\n")) {
+                assert_int_equal(pidfd_new(2, &kernel), 0);
+                assert_int_equal(pidfd_get_pid(kernel, &got), 0);
+                assert_int_equal(pidfd_get_holder(kernel, &got), -EBADF);
+        }
+        if (f)
+                (void) fclose(f);
+        pid = child_new(&fd);
+        assert_int_equal(pidfd_get_holder(fd, &got), 0);
+        assert_int_equal(got, pid);
+        assert_int_equal(pidfd_signal(fd, SIGKILL), 0);
+        wait_dead(fd);
+        assert_int_equal(pidfd_get_holder(fd, &got), -ESRCH);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(pidfd_get_holder(fd, &got), -ESRCH);
+}
+
 static void test_take_fd(void **state) {
         _cleanup_close_ int fd = -EBADF, memory = -EBADF, copy = -EBADF;
         struct stat a, b;
@@ -192,6 +219,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_life),
                         cmocka_unit_test(test_start_time),
+                        cmocka_unit_test(test_holder),
                         cmocka_unit_test(test_take_fd),
                         cmocka_unit_test(test_new_needs_a_process),
                         cmocka_unit_test(test_new_refuses_threads),
