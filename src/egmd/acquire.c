@@ -16,6 +16,7 @@
 #include "region-delegate.h"
 #include "region-scrub.h"
 #include "size.h"
+#include "turn.h"
 
 /* A century: what the event loop can still add to its clock. */
 #define WAIT_MAX_USEC (UINT64_C(100) * 366 * 24 * 3600 * USEC_PER_SEC)
@@ -221,7 +222,7 @@ static int refuse_holder(int r, EgmError *reterr) {
         if (r == -EBADF || r == -EREMOTE)
                 return egm_error_set(
                                 reterr, EGM_ERROR_INVALID_ARGS,
-                                "Holder: not the pidfd of a process that can be seen from here");
+                                "Holder: not the pidfd of a program that can be seen from here");
         return r;
 }
 
@@ -232,12 +233,7 @@ static int check_holder(const AcquireRequest *q, EgmError *reterr) {
 
         if (q->holder < 0)
                 return 0;
-        r = pidfd_get_pid(q->holder, &pid);
-        if (r >= 0) {
-                r = pid == getpid() ? -EDEADLK : pidfd_is_dead(q->holder);
-                if (r > 0)
-                        r = -ESRCH;
-        }
+        r = pidfd_get_holder(q->holder, &pid);
         return r < 0 ? refuse_holder(r, reterr) : 0;
 }
 
@@ -392,8 +388,12 @@ static void name_users(Manager *m, const AcquireRequest *q, const Waiter *until,
 }
 
 static void dequeue(Waiter *w) {
-        TAILQ_REMOVE(&w->manager->waiters, w, link);
-        w->manager->n_waiters--;
+        Manager *m = w->manager;
+
+        if (m->serve_next == w)
+                m->serve_next = TAILQ_NEXT(w, link);
+        TAILQ_REMOVE(&m->waiters, w, link);
+        m->n_waiters--;
         accounts_end_wait(&w->request);
 }
 
@@ -561,55 +561,103 @@ void waiter_cancel(Waiter *w) {
         waiter_free(w);
 }
 
-void manager_serve_waiters(Manager *m) {
+/* True: it goes on waiting, and for something else than before. */
+static bool serve_waiter(Manager *m, Waiter *w, PlacementRegion *regions, size_t n) {
+        const QuotaAmounts want = accounts_request(&w->request);
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        _cleanup_close_ int fd = -EBADF;
+        Lease *l = NULL;
+        int r;
+
+        r = try_grant(m, &w->request, regions, n, &l, &fd, &e);
+        if (r < 0 && worth_waiting(e.kind)) {
+                bool changed = w->last.kind != e.kind;
+
+                if (lacks_memory(e.kind))
+                        reserve_for(&w->request, regions, n);
+                quota_reserve(w->request.party, &want);
+                egm_error_done(&w->last);
+                w->last = e;
+                e = EGM_ERROR_NULL;
+                return changed;
+        }
+        dequeue(w);
+        if (r < 0)
+                m->counters.refused++;
+        w->done(r, &e, l, fd, w->userdata);
+        waiter_free(w);
+        return false;
+}
+
+/* From where the last turn ended. What those ahead of there may use by now is still not for those behind them. */
+static void serve_turn(Manager *m) {
         PlacementRegion regions[MANAGER_REGIONS_MAX];
+        size_t n = describe_regions(m, regions);
         bool changed = false;
-        Waiter *w, *next;
-        size_t n;
+        Turn turn;
+        Waiter *w;
 
-        assert(m);
-
-        if (TAILQ_EMPTY(&m->waiters) || m->serving)
-                return;
-        /* done() may come back here (through a waiter that is cancelled, say). */
+        reserve_for_waiters(m, m->serve_next, regions, n);
         m->serving = true;
-        for (size_t i = 0; i < m->n_regions; i++)
-                region_poll_retired(m->regions[i]);
-        n = describe_regions(m, regions);
-        accounts_begin_turn(m);
-        for (w = TAILQ_FIRST(&m->waiters); w; w = next) {
-                const QuotaAmounts want = accounts_request(&w->request);
-                _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
-                _cleanup_close_ int fd = -EBADF;
-                Lease *l = NULL;
-                int r;
-
-                next = TAILQ_NEXT(w, link);
-                r = try_grant(m, &w->request, regions, n, &l, &fd, &e);
-                if (r < 0 && worth_waiting(e.kind)) {
-                        if (lacks_memory(e.kind))
-                                reserve_for(&w->request, regions, n);
-                        quota_reserve(w->request.party, &want);
-                        changed = changed || w->last.kind != e.kind;
-                        egm_error_done(&w->last);
-                        w->last = e;
-                        e = EGM_ERROR_NULL;
-                        continue;
-                }
-                dequeue(w);
-                if (r < 0)
-                        m->counters.refused++;
-                w->done(r, &e, l, fd, w->userdata);
-                waiter_free(w);
+        turn = turn_begin();
+        while ((w = m->serve_next)) {
+                m->serve_next = TAILQ_NEXT(w, link);
+                changed = serve_waiter(m, w, regions, n) || changed;
+                if (turn_is_over(&turn))
+                        break;
         }
         m->serving = false;
         if (changed)
                 kick_scrubs(m);
 }
 
+static int on_serve(sd_event_source *s, uint64_t usec, void *userdata);
+
+static void serve_in_turns(Manager *m) {
+        int r = 0;
+
+        do {
+                if (!m->serve_next) {
+                        m->serve_again = false;
+                        m->serve_next = TAILQ_FIRST(&m->waiters);
+                        for (size_t i = 0; i < m->n_regions && m->serve_next; i++)
+                                region_poll_retired(m->regions[i]);
+                }
+                if (m->serve_next)
+                        serve_turn(m);
+                if (!m->serve_next && !m->serve_again) {
+                        m->serve_source = sd_event_source_disable_unref(m->serve_source);
+                        return;
+                }
+                if (r >= 0)
+                        r = turn_again(m->event, &m->serve_source, on_serve, m);
+                if (r < 0)
+                        (void) log_error_errno(r, "Failed to go on in another turn: %m");
+        } while (r < 0);
+}
+
+static int on_serve(sd_event_source *s, uint64_t usec, void *userdata) {
+        serve_in_turns(userdata);
+        return 0;
+}
+
+void manager_serve_waiters(Manager *m) {
+        assert(m);
+
+        if (TAILQ_EMPTY(&m->waiters))
+                return;
+        /* done() may come back here (through a waiter that is cancelled, say), and so may others between two turns: each of them is
+         * looked at once more, when all of them have been. */
+        if (m->serving || m->serve_source)
+                m->serve_again = true;
+        else
+                serve_in_turns(m);
+}
+
 void manager_drop_waiters(Manager *m) {
         Waiter *w;
 
+        m->serve_source = sd_event_source_disable_unref(m->serve_source);
         while ((w = TAILQ_FIRST(&m->waiters))) {
                 dequeue(w);
                 waiter_free(w);

@@ -84,7 +84,10 @@ struct Manager {
         sd_event_source *over_source;
         WaiterList waiters;
         unsigned n_waiters;
+        Waiter *serve_next; /* where the next turn of serving them begins; NULL: at the first */
+        sd_event_source *serve_source;
         bool serving;
+        bool serve_again; /* something has changed since they were looked at */
 
         UnsupportedDevice *unsupported;
         size_t n_unsupported;
