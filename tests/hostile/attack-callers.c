@@ -72,6 +72,31 @@ void attack_waiters_vanish(void) {
         bed_close(&g.lifetime);
 }
 
+/* Bytes that nobody gets, of whom each has a limit of its own: the last is answered when the first is. */
+void attack_waiters_time_out(void) {
+        Granted g = bed_acquire(scene_bus(), SCENE_VICTIM, 2 * MIB, "descriptor");
+        sd_bus *clients[N_CLIENTS];
+        unsigned pending[N_CLIENTS] = {};
+
+        for (size_t i = 0; i < N_CLIENTS; i++)
+                clients[i] = scene_client();
+        for (unsigned k = 0; k < N_CALLS; k++)
+                for (size_t i = 0; i < N_CLIENTS; i++) {
+                        scene_send(clients[i],
+                                   scene_acquire_call(clients[i],
+                                                      SCENE_VICTIM_SIZE - k * SCENE_GRANULE,
+                                                      "descriptor", USEC_PER_SEC),
+                                   pending + i);
+                        assert_true(sd_bus_flush(clients[i]) >= 0);
+                }
+        for (size_t i = 0; i < N_CLIENTS; i++) {
+                scene_collect(clients[i], pending + i);
+                sd_bus_flush_close_unref(clients[i]);
+        }
+        bed_close(&g.memory);
+        bed_close(&g.lifetime);
+}
+
 /* Thousands of calls whose callers are gone before, while and after they are answered. */
 void attack_callers_vanish(void) {
         for (unsigned i = 0; i < 600; i++) {

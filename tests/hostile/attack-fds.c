@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/inotify.h>
-#include <sys/mman.h>
 #include <sys/pidfd.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/timerfd.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "attacks.h"
 #include "fd-util.h"
+#include "kinds.h"
 #include "raw.h"
 #include "scene.h"
 
@@ -206,122 +198,6 @@ void attack_fds_waiting(void) {
 
 /* ---- of the wrong kind ---- */
 
-typedef struct Kind {
-        const char *name;
-        int fd;
-        bool right; /* it is one that may be bound */
-} Kind;
-
-#define KINDS_MAX 32U
-
-typedef struct Kinds {
-        Kind list[KINDS_MAX];
-        size_t n;
-        pid_t dead, zombie, foreign;
-} Kinds;
-
-static void add_kind(Kinds *k, const char *name, int fd, bool right) {
-        if (fd < 0)
-                fail_msg("%s: %s", name, strerror(errno));
-        assert_true(k->n < KINDS_MAX);
-        k->list[k->n++] = (Kind){name, fd, right};
-}
-
-static pid_t child(uid_t uid, bool stays) {
-        pid_t pid = fork();
-
-        assert_true(pid >= 0);
-        if (pid != 0)
-                return pid;
-        if (uid != 0 && setresuid(uid, uid, uid) < 0)
-                _exit(EXIT_FAILURE);
-        while (stays)
-                (void) pause();
-        _exit(EXIT_SUCCESS);
-}
-
-static int one_end(int fds[2]) {
-        (void) close(fds[1]);
-        return fds[0];
-}
-
-static void add_files(Kinds *k) {
-        struct sockaddr sa = {.sa_family = AF_UNIX};
-        int p[2], s[2], listening;
-        sigset_t set;
-
-        (void) sigemptyset(&set);
-        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
-        listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        assert_int_equal(bind(listening, &sa, sizeof(sa.sa_family)), 0);
-        assert_int_equal(listen(listening, 1), 0);
-        add_kind(k, "a pipe", one_end(p), false);
-        add_kind(k, "a socket", one_end(s), false);
-        add_kind(k, "a listening socket", listening, false);
-        add_kind(k, "a directory", open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), false);
-        add_kind(k, "a path", open("/", O_PATH | O_CLOEXEC), false);
-        add_kind(k, "a device's path", open("/dev/null", O_PATH | O_CLOEXEC), false);
-        add_kind(k, "a device", open("/dev/zero", O_RDWR | O_CLOEXEC), false);
-        add_kind(k, "a terminal's device", open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), false);
-        add_kind(k, "a process' directory", open("/proc/self", O_RDONLY | O_CLOEXEC), false);
-        add_kind(k, "a pidfd's fdinfo", open("/proc/self/fdinfo/0", O_RDONLY | O_CLOEXEC), false);
-        add_kind(k, "an epoll", epoll_create1(EPOLL_CLOEXEC), false);
-        add_kind(k, "an eventfd", eventfd(1, EFD_CLOEXEC), false);
-        add_kind(k, "a timerfd", timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), false);
-        add_kind(k, "a signalfd", signalfd(-1, &set, SFD_CLOEXEC), false);
-        add_kind(k, "an inotify", inotify_init1(IN_CLOEXEC), false);
-        add_kind(k, "a memfd of that name", memfd_create("anon_inode:[pidfd]", MFD_CLOEXEC), false);
-}
-
-static void kinds_open(Kinds *k, const Granted *g) {
-        siginfo_t si;
-        int fd;
-
-        *k = (Kinds){};
-        add_files(k);
-        add_kind(k, "the region", fd_copy(g->memory), false);
-        add_kind(k, "a lease's lifetime", fd_copy(g->lifetime), false);
-        k->dead = child(0, false);
-        add_kind(k, "a dead process", pidfd_open(k->dead, 0), false);
-        assert_int_equal(waitpid(k->dead, NULL, 0), k->dead);
-        k->zombie = child(0, false);
-        add_kind(k, "a zombie", pidfd_open(k->zombie, 0), false);
-        assert_int_equal(waitid(P_PID, (id_t) k->zombie, &si, WEXITED | WNOWAIT), 0);
-        /* PIDFD_THREAD, from Linux 6.9. */
-        fd = pidfd_open((pid_t) syscall(SYS_gettid), O_EXCL);
-        if (fd >= 0)
-                add_kind(k, "a thread", fd, false);
-        add_kind(k, "egmd itself", pidfd_open(scene_pid(), 0), false);
-        add_kind(k, "this process", pidfd_open(getpid(), 0), true);
-        add_kind(k, "process 1", pidfd_open(1, 0), geteuid() == 0);
-        k->foreign = geteuid() == 0 ? child(65534, true) : 0;
-        if (k->foreign > 0)
-                add_kind(k, "somebody else's process", pidfd_open(k->foreign, 0), true);
-}
-
-static void kinds_close(Kinds *k) {
-        for (size_t i = 0; i < k->n; i++)
-                (void) close(k->list[i].fd);
-        assert_int_equal(waitpid(k->zombie, NULL, 0), k->zombie);
-        if (k->foreign > 0) {
-                assert_int_equal(kill(k->foreign, SIGKILL), 0);
-                assert_int_equal(waitpid(k->foreign, NULL, 0), k->foreign);
-        }
-}
-
-/* Told by name, or done; which of both is known beforehand. */
-static void expect_kind(sd_bus_message *m, const Kind *kind, const char *method) {
-        sd_bus_error e = SD_BUS_ERROR_NULL;
-        int r = sd_bus_call(scene_bus(), m, 0, &e, NULL);
-
-        if (kind->right ? r < 0 : !sd_bus_error_has_name(&e, SD_BUS_ERROR_INVALID_ARGS))
-                fail_msg("%s of %s: %s (%s)", method, kind->name, e.name ?: "was granted",
-                         e.message);
-        sd_bus_error_free(&e);
-        sd_bus_message_unref(m);
-}
-
 void attack_holder_kinds(void) {
         Granted g = bed_acquire(scene_bus(), SCENE_VICTIM, 2 * MIB, "descriptor");
         Kinds k;
@@ -339,26 +215,8 @@ void attack_holder_kinds(void) {
                 assert_true(sd_bus_message_append(m, "a{sv}", 2, "Slices", "aa{sv}", 1, 1, "Size",
                                                   "t", (uint64_t) (2 * MIB), "Holder", "h",
                                                   k.list[i].fd) >= 0);
-                expect_kind(m, k.list + i, "Holder");
+                kinds_expect(scene_bus(), m, k.list + i, "Holder");
         }
-        kinds_close(&k);
-        bed_close(&g.memory);
-        bed_close(&g.lifetime);
-}
-
-void attack_bind_kinds(void) {
-        Granted g = bed_acquire(scene_bus(), SCENE_VICTIM, 2 * MIB, "descriptor");
-        Kinds k;
-
-        kinds_open(&k, &g);
-        for (size_t i = 0; i < k.n; i++) {
-                sd_bus_message *m = bed_call_new(scene_bus(), g.path, EGM_LEASE_INTERFACE, "Bind");
-
-                assert_true(sd_bus_message_append(m, "h", k.list[i].fd) >= 0);
-                expect_kind(m, k.list + i, "Bind");
-        }
-        assert_true(sd_bus_call_method(scene_bus(), EGM_BUS_NAME, g.path, EGM_LEASE_INTERFACE,
-                                       "Release", NULL, NULL, "a{sv}", 0) >= 0);
         kinds_close(&k);
         bed_close(&g.memory);
         bed_close(&g.lifetime);

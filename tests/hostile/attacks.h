@@ -8,10 +8,14 @@ void attack_fds_unused(void);
 void attack_fds_dropped(void);
 void attack_fds_waiting(void);
 void attack_holder_kinds(void);
-void attack_bind_kinds(void);
 /* For a daemon that has few descriptors. */
 void attack_few_fds(void);
 void attack_fds_lost(void);
+
+/* attack-admit.c */
+void attack_admit_kinds(void);
+void attack_admit_floods(void);
+void attack_admit_races(void);
 
 /* attack-arguments.c */
 void attack_arguments_huge(void);
@@ -21,6 +25,7 @@ void attack_paths(void);
 
 /* attack-callers.c */
 void attack_waiters_vanish(void);
+void attack_waiters_time_out(void);
 void attack_callers_vanish(void);
 void attack_no_reply(void);
 void attack_names(void);
