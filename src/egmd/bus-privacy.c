@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "bus-internal.h"
+#include "log-control.h"
 
 /* Status is for everybody, but who a tenant is, is his own and root's to know: labels, processes, units. A property's getter
  * decides by who reads the message that it writes to. Signals are read by everybody and so never hold any of
@@ -55,9 +56,29 @@ static int on_lease(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return reads_properties(m) ? know_reader(userdata, m, reterr) : 0;
 }
 
+/* sd-bus would ask the bus who that is, and stand still until it has said so. */
+static int on_log_control(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Peer *peer;
+        int r;
+
+        if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus.Properties", "Set") <= 0)
+                return 0;
+        r = bus_peer_get(userdata, m, &peer, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        if (bus_peer_is_root(peer))
+                return 0;
+        return sd_bus_error_setf(reterr, SD_BUS_ERROR_ACCESS_DENIED,
+                                 "Only root may change what egmd logs, and you are uid %u",
+                                 (unsigned) peer->uid);
+}
+
 int bus_privacy_add(Bus *b) {
         int r;
 
+        r = sd_bus_add_object(b->bus, NULL, LOG_CONTROL_PATH, on_log_control, b);
+        if (r < 0)
+                return r;
         r = sd_bus_add_object(b->bus, NULL, EGM_PATH, on_manager, b);
         if (r < 0)
                 return r;

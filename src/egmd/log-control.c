@@ -34,16 +34,18 @@ static int refuse_target(sd_bus *bus, const char *path, const char *interface, c
                                 "egmd logs to standard error only");
 }
 
-/* Writing needs root: sd-bus sees to it for what is not marked unprivileged. */
+/* Writing needs root: see bus-privacy.c. */
 static const sd_bus_vtable log_control_vtable[] = {
                 SD_BUS_VTABLE_START(0),
-                SD_BUS_WRITABLE_PROPERTY("LogLevel", "s", get_level, set_level, 0, 0),
-                SD_BUS_WRITABLE_PROPERTY("LogTarget", "s", get_text, refuse_target, 0, 0),
+                SD_BUS_WRITABLE_PROPERTY("LogLevel", "s", get_level, set_level, 0,
+                                         SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_WRITABLE_PROPERTY("LogTarget", "s", get_text, refuse_target, 0,
+                                         SD_BUS_VTABLE_UNPRIVILEGED),
                 SD_BUS_PROPERTY("SyslogIdentifier", "s", get_text, 0, 0),
                 SD_BUS_VTABLE_END,
 };
 
 int log_control_add(sd_bus *bus) {
-        return sd_bus_add_object_vtable(bus, NULL, "/org/freedesktop/LogControl1",
-                                        "org.freedesktop.LogControl1", log_control_vtable, NULL);
+        return sd_bus_add_object_vtable(bus, NULL, LOG_CONTROL_PATH, "org.freedesktop.LogControl1",
+                                        log_control_vtable, NULL);
 }

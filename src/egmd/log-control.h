@@ -4,4 +4,6 @@
 #include <systemd/sd-bus.h>
 
 /* org.freedesktop.LogControl1, so that `systemctl service-log-level egmd debug` works. */
+#define LOG_CONTROL_PATH "/org/freedesktop/LogControl1"
+
 int log_control_add(sd_bus *bus);
