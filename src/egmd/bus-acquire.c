@@ -74,17 +74,17 @@ static int on_caller(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         return 0;
 }
 
-static int ask_for_caller(Bus *b, sd_bus_message *call, const Lease *l) {
+static int ask_for_caller(Bus *b, const char *name, uint64_t lease) {
         _cleanup_free_ Delivery *d = malloc(sizeof(*d));
         sd_bus_slot *slot = NULL;
         int r;
 
         if (!d)
                 return -ENOMEM;
-        *d = (Delivery){.bus = b, .lease = l->id};
+        *d = (Delivery){.bus = b, .lease = lease};
         r = sd_bus_call_method_async(b->bus, &slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                      "org.freedesktop.DBus", "NameHasOwner", on_caller, d, "s",
-                                     sd_bus_message_get_sender(call));
+                                     name);
         if (r < 0)
                 return r;
         (void) sd_bus_slot_set_destroy_callback(slot, free);
@@ -94,7 +94,7 @@ static int ask_for_caller(Bus *b, sd_bus_message *call, const Lease *l) {
         return 0;
 }
 
-static int send_lease(Bus *b, sd_bus_message *call, const Lease *l, int lifetime_fd) {
+static int send_lease(Peer *peer, sd_bus_message *call, const Lease *l, int lifetime_fd) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_free_ char *path = NULL;
         int r;
@@ -111,12 +111,8 @@ static int send_lease(Bus *b, sd_bus_message *call, const Lease *l, int lifetime
         r = bus_append_slices(reply, l);
         if (r < 0)
                 return r;
-        if (l->lifetime == LEASE_LIFETIME_PERSISTENT) {
-                r = ask_for_caller(b, call, l);
-                if (r < 0)
-                        return r;
-        }
-        return sd_bus_send(NULL, reply, NULL);
+        return bus_answer(peer, reply, 1 + (unsigned) l->n_slices,
+                          l->lifetime == LEASE_LIFETIME_PERSISTENT ? ask_for_caller : NULL, l->id);
 }
 
 static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd, void *userdata) {
@@ -134,7 +130,7 @@ static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd
                         (void) log_debug_errno(r, "Failed to answer a request: %m");
                 return;
         }
-        r = send_lease(p->bus, p->call, l, lifetime_fd);
+        r = send_lease(p->peer, p->call, l, lifetime_fd);
         if (r < 0) {
                 (void) log_warning_errno(r, "Failed to hand lease %" PRIu64 " over: %m", l->id);
                 (void) manager_release(p->bus->manager, l, "it could not be handed over");

@@ -167,7 +167,7 @@ static size_t explained(const Bus *b) {
         RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
                 n += 1 + lifeline_bound(l->lifeline);
         TAILQ_FOREACH (p, &b->peers, link)
-                messages += p->n_waiting + p->n_held;
+                messages += p->n_waiting + p->n_held + p->n_answers;
         return n + FDS_OF_MESSAGE * messages;
 }
 

@@ -14,6 +14,7 @@ typedef struct Peer Peer;
 typedef struct PendingAcquire PendingAcquire;
 typedef struct PolkitQuery PolkitQuery;
 typedef struct ObjectsCall ObjectsCall;
+typedef struct Answer Answer;
 
 struct Bus {
         Manager *manager;
@@ -59,6 +60,9 @@ struct Peer {
         /* Bytes that it has been answered and is not known to have read; those of them the bus has been asked about; and
          * those that are being put together. */
         uint64_t unread, asked, coming;
+        unsigned unread_fds, asked_fds; /* the same of descriptors */
+        TAILQ_HEAD(, Answer) answers;   /* with descriptors, that wait until it has taken others */
+        size_t n_answers;
         sd_bus_slot *stats;
         sd_bus_message **held; /* calls that wait until it has read */
         size_t n_held;
@@ -84,6 +88,7 @@ int bus_peer_check_process(const Peer *p, bool enforced, int pidfd, EgmError *re
 /* Whether the bus itself said that, or we on its behalf; and not somebody who answers what we asked the bus. */
 bool bus_says(sd_bus_message *m);
 int bus_peers_watch(Bus *b); /* hears of peers that go */
+void bus_peers_stop(Bus *b); /* who has not been answered will not be */
 void bus_peers_free(Bus *b);
 
 /* ---- bus-bounds.c: what callers can make us keep ---- */
@@ -103,6 +108,21 @@ int bus_reader_admit(Bus *b, sd_bus_message *m, sd_bus_error *reterr);
 uint64_t bus_reader_begin(Bus *b, const char *name);
 void bus_reader_end(Bus *b, const char *name, uint64_t size);
 void bus_reader_done(Peer *p);
+/* Asks the bus what it has read. And: asks again and again, until nobody waits for that. */
+void bus_reader_ask(Peer *p);
+int bus_reader_wait(Peer *p);
+
+/* ---- bus-answers.c: answers with descriptors ---- */
+
+typedef int (*answer_sent_t)(Bus *b, const char *name, uint64_t lease);
+
+/* Now, or when it has taken enough of those before it. before (or NULL) is called first then, for a lease that ends if the answer
+ * cannot be given any more. */
+int bus_answer(Peer *p, sd_bus_message *m, unsigned n_fds, answer_sent_t before, uint64_t lease);
+void bus_answers_send(Peer *p);
+/* It has gone, or we go: leases that nobody has heard of end. */
+void bus_answers_forget(Peer *p);
+void bus_answers_free(Peer *p);
 
 /* ---- bus-polkit.c: what polkit allows beyond that ---- */
 

@@ -284,9 +284,13 @@ static int method_reopen(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         _cleanup_close_ int fd = -EBADF;
         Lease *l = userdata;
+        Peer *peer;
         int r;
 
-        r = check_owner(m, l, NULL, reterr);
+        /* Descriptors that nobody would get. */
+        if (!sd_bus_message_get_expect_reply(m))
+                return 1;
+        r = check_owner(m, l, &peer, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = manager_reopen(l->manager, l, &fd, &e);
@@ -301,7 +305,7 @@ static int method_reopen(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         r = bus_append_slices(reply, l);
         if (r < 0)
                 return r;
-        return sd_bus_send(NULL, reply, NULL);
+        return bus_answer(peer, reply, 1 + (unsigned) l->n_slices, NULL, 0);
 }
 
 static int append_dmabufs(sd_bus_message *m, const Lease *l, const int *fds) {
@@ -324,9 +328,12 @@ static int method_export_dmabuf(sd_bus_message *m, void *userdata, sd_bus_error 
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         Lease *l = userdata;
         int fds[EGM_SLICES_MAX];
+        Peer *peer;
         int r;
 
-        r = check_owner(m, l, NULL, reterr);
+        if (!sd_bus_message_get_expect_reply(m))
+                return 1;
+        r = check_owner(m, l, &peer, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_new_method_return(m, &reply);
@@ -338,7 +345,7 @@ static int method_export_dmabuf(sd_bus_message *m, void *userdata, sd_bus_error 
         r = append_dmabufs(reply, l, fds); /* copies them */
         for (size_t i = 0; i < l->n_slices; i++)
                 safe_close(fds[i]);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        return r < 0 ? r : bus_answer(peer, reply, (unsigned) l->n_slices, NULL, 0);
 }
 
 const sd_bus_vtable bus_lease_vtable[] = {

@@ -10,6 +10,8 @@
 /* The bus is asked once who a peer is; the answer holds until the name goes, and a unique name never comes back. */
 
 #define PEER_WAITING_MAX 256U
+/* Of all together, when descriptors are scarce: who has just come may be here to give something back. */
+#define SCARCE_WAITING_MAX 8U
 /* For who has no limit as a user. */
 #define PEER_CALLS_MAX 2048U
 
@@ -19,6 +21,7 @@ static Peer *peer_free(Peer *p) {
         for (size_t i = 0; i < p->n_waiting; i++)
                 sd_bus_message_unref(p->waiting[i]);
         free(p->waiting);
+        bus_answers_free(p);
         bus_reader_done(p);
         sd_bus_slot_unref(p->query);
         free(p->gids);
@@ -30,6 +33,13 @@ static Peer *peer_free(Peer *p) {
         return mfree(p);
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(Peer *, peer_free)
+
+void bus_peers_stop(Bus *b) {
+        Peer *p;
+
+        TAILQ_FOREACH (p, &b->peers, link)
+                bus_answers_forget(p);
+}
 
 void bus_peers_free(Bus *b) {
         Peer *p;
@@ -75,6 +85,7 @@ static int on_gone(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 return 0;
         bus_polkit_forget(b, name);
         bus_objects_forget(b, name);
+        bus_answers_forget(p);
         bus_acquire_forget(b, name);
         forget_peer(p);
         return 0;
@@ -184,6 +195,7 @@ static int peer_new(Bus *b, const char *name, Peer **ret) {
         if (!p)
                 return -ENOMEM;
         *p = (Peer){.bus = b, .uid = (uid_t) -1, .name = strdup(name)};
+        TAILQ_INIT(&p->answers);
         if (!p->name)
                 return -ENOMEM;
         r = sd_bus_call_method_async(b->bus, &p->query, "org.freedesktop.DBus",
@@ -194,6 +206,15 @@ static int peer_new(Bus *b, const char *name, Peer **ret) {
         TAILQ_INSERT_HEAD(&b->peers, p, link);
         *ret = TAKE_PTR(p);
         return 0;
+}
+
+static size_t count_waiting(const Bus *b) {
+        const Peer *p;
+        size_t n = 0;
+
+        TAILQ_FOREACH (p, &b->peers, link)
+                n += p->n_waiting;
+        return n;
 }
 
 int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
@@ -219,9 +240,11 @@ int bus_peer_get(Bus *b, sd_bus_message *m, Peer **ret, sd_bus_error *reterr) {
                 return sd_bus_error_setf(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
                                          "%zu calls wait already; the limit is %u", p->n_waiting,
                                          PEER_WAITING_MAX);
-        if (bus_fds_are_scarce(b))
-                return sd_bus_error_set(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                                        "egmd has too few descriptors left to keep a call");
+        if (bus_fds_are_scarce(b) && count_waiting(b) >= SCARCE_WAITING_MAX)
+                return sd_bus_error_setf(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                         "egmd has too few descriptors left to keep more than %u "
+                                         "calls",
+                                         SCARCE_WAITING_MAX);
         t = realloc(p->waiting, (p->n_waiting + 1) * sizeof(*t));
         if (!t)
                 return -ENOMEM;

@@ -37,7 +37,7 @@ static bool is_over(const Peer *p, bool is_long) {
         uint64_t user = 0, all = 0;
         const Peer *q;
 
-        if (owed(p) >= CONNECTION_MAX)
+        if (owed(p) >= CONNECTION_MAX || p->n_answers > 0)
                 return true;
         TAILQ_FOREACH (q, &p->bus->peers, link) {
                 if (q->uid == p->uid)
@@ -50,7 +50,13 @@ static bool is_over(const Peer *p, bool is_long) {
 
 /* ---- what the bus says ---- */
 
-static int read_outgoing(sd_bus_message *m, uint64_t *ret) {
+typedef struct Outgoing {
+        uint32_t bytes, fds;
+} Outgoing;
+
+static int read_outgoing(sd_bus_message *m, Outgoing *ret) {
+        Outgoing o = {};
+        bool any = false;
         int r;
 
         r = sd_bus_message_enter_container(m, 'a', "{sv}");
@@ -58,29 +64,31 @@ static int read_outgoing(sd_bus_message *m, uint64_t *ret) {
                 return r;
         while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
                 const char *key;
-                uint32_t u;
 
                 r = sd_bus_message_read(m, "s", &key);
                 if (r >= 0 && streq(key, "OutgoingBytes")) {
-                        r = sd_bus_message_read(m, "v", "u", &u);
-                        if (r < 0)
-                                return r;
-                        *ret = u;
-                        return 0;
-                }
-                if (r >= 0)
+                        r = sd_bus_message_read(m, "v", "u", &o.bytes);
+                        any = true;
+                } else if (r >= 0 && streq(key, "OutgoingFDs"))
+                        r = sd_bus_message_read(m, "v", "u", &o.fds);
+                else if (r >= 0)
                         r = sd_bus_message_skip(m, "v");
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
                 if (r < 0)
                         return r;
         }
-        return r < 0 ? r : -ENODATA;
+        if (r < 0)
+                return r;
+        *ret = o;
+        return any ? 0 : -ENODATA;
 }
 
 static void take_up(Bus *b) {
         Peer *p;
 
+        TAILQ_FOREACH (p, &b->peers, link)
+                bus_answers_send(p);
         TAILQ_FOREACH (p, &b->peers, link) {
                 if (p->n_held == 0 || (!b->is_blind && is_over(p, false)))
                         continue;
@@ -100,7 +108,7 @@ static void take_up(Bus *b) {
 static int on_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
         Peer *p = userdata;
-        uint64_t left = 0;
+        Outgoing left = {};
         int r = 0;
 
         p->stats = sd_bus_slot_unref(p->stats);
@@ -110,27 +118,30 @@ static int on_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
                 r = read_outgoing(m, &left);
         else if (!sd_bus_error_has_name(e, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
                 r = -sd_bus_error_get_errno(e);
-        if (r == -ETIMEDOUT || r == -ENOMEM)
-                left = p->asked; /* once more, when it matters */
+        /* Also what somebody else said instead of the bus. */
+        if (r == -ETIMEDOUT || r == -ENOMEM || !bus_says(m))
+                left = (Outgoing){UINT32_MAX, UINT32_MAX}; /* once more, when it matters */
         else if (r < 0) {
                 /* dbus-broker has other ways, and needs none of this. */
                 (void) log_info_errno(r, "The bus does not say who reads his answers, so nobody "
                                          "is made to wait for that: %m");
                 p->bus->is_blind = true;
-                left = 0;
+                left = (Outgoing){};
         }
         /* It may keep signals and what others have said, too. */
-        p->unread = p->unread - p->asked + MIN(left, p->asked);
+        p->unread = p->unread - p->asked + MIN(left.bytes, p->asked);
+        p->unread_fds = p->unread_fds - p->asked_fds + MIN(left.fds, p->asked_fds);
         take_up(p->bus);
         return 0;
 }
 
-static void ask(Peer *p) {
+void bus_reader_ask(Peer *p) {
         int r;
 
-        if (p->unread == 0 || p->stats)
+        if ((p->unread == 0 && p->unread_fds == 0) || p->stats)
                 return;
         p->asked = p->unread;
+        p->asked_fds = p->unread_fds;
         r = sd_bus_call_method_async(p->bus->bus, &p->stats, "org.freedesktop.DBus",
                                      "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats",
                                      "GetConnectionStats", on_stats, p, "s", p->name);
@@ -146,7 +157,7 @@ static int ask_again(Bus *b) {
         int r;
 
         TAILQ_FOREACH (p, &b->peers, link)
-                ask(p);
+                bus_reader_ask(p);
         b->readers_usec = MAX(2 * b->readers_usec, AGAIN_MIN_USEC);
         b->readers_usec = MIN(b->readers_usec, AGAIN_MAX_USEC);
         if (!b->readers_source)
@@ -164,17 +175,26 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
         /* Those may have room that others have left behind. */
         take_up(b);
         TAILQ_FOREACH (p, &b->peers, link)
-                if (p->n_held > 0)
+                if (p->n_held > 0 || p->n_answers > 0)
                         return ask_again(b);
         return 0;
 }
 
 /* ---- calls ---- */
 
+int bus_reader_wait(Peer *p) {
+        Bus *b = p->bus;
+        int enabled;
+
+        if (!b->readers_source || sd_event_source_get_enabled(b->readers_source, &enabled) <= 0)
+                return ask_again(b);
+        return 0;
+}
+
 static int hold(Peer *p, sd_bus_message *m, sd_bus_error *reterr) {
         Bus *b = p->bus;
         sd_bus_message **t;
-        int enabled, r = 0;
+        int r;
 
         if (p->n_held >= HELD_MAX || bus_fds_are_scarce(b))
                 return sd_bus_error_setf(reterr, SD_BUS_ERROR_LIMITS_EXCEEDED,
@@ -186,9 +206,8 @@ static int hold(Peer *p, sd_bus_message *m, sd_bus_error *reterr) {
         p->held = t;
         t[p->n_held++] = sd_bus_message_ref(m);
         if (owed(p) >= CONNECTION_MAX)
-                ask(p);
-        if (!b->readers_source || sd_event_source_get_enabled(b->readers_source, &enabled) <= 0)
-                r = ask_again(b);
+                bus_reader_ask(p);
+        r = bus_reader_wait(p);
         return r < 0 ? r : 1;
 }
 
@@ -240,7 +259,7 @@ void bus_reader_end(Bus *b, const char *name, uint64_t size) {
         p->coming -= MIN(size, p->coming);
         p->unread += size;
         if (p->n_held > 0)
-                ask(p);
+                bus_reader_ask(p);
 }
 
 void bus_reader_done(Peer *p) {

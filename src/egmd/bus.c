@@ -407,6 +407,7 @@ int bus_start(Bus *b) {
 void bus_stop(Bus *b) {
         if (!b || bus_is_stuck(b))
                 return;
+        bus_peers_stop(b);
         bus_objects_free(b);
         flush(b);
         (void) sd_bus_release_name(b->bus, EGM_BUS_NAME);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/pidfd.h>
 #include <time.h>
 
@@ -124,6 +125,7 @@ void attack_fds_lost(void) {
                 (void) sd_bus_call(scene_bus(), m, 0, NULL, NULL);
                 sd_bus_message_unref(m);
         }
+        assert_true(scene_said("nobody knows of more than"));
         scene_revive();
         assert_int_not_equal(scene_pid(), pid);
         assert_true(bed_get_string(scene_bus(), g.path, EGM_LEASE_INTERFACE, "State", &state) >= 0);
@@ -226,6 +228,63 @@ void attack_holder_kinds(void) {
 
 #define FEW_LEASES_MAX 4096U
 
+#define N_FRESH 24U
+#define SCARCE_WAITING_MAX 8U
+
+typedef struct Fresh {
+        unsigned served, refused;
+} Fresh;
+
+static int on_fresh(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+        Fresh *f = userdata;
+
+        if (!e) {
+                f->served++;
+                return 0;
+        }
+        assert_string_equal(e->name, SD_BUS_ERROR_LIMITS_EXCEEDED);
+        assert_non_null(strstr(e->message, "to keep more than 8 calls"));
+        f->refused++;
+        return 0;
+}
+
+/* Who is not known yet is served as well, or nobody could give anything back; but not everybody at once. */
+static void attack_few_fds_fresh(const Granted *g) {
+        sd_bus *clients[N_FRESH], *b;
+        Fresh fresh = {};
+
+        /* It finds all of them there when it goes on. */
+        assert_int_equal(kill(scene_pid(), SIGSTOP), 0);
+        for (size_t i = 0; i < N_FRESH; i++) {
+                sd_bus_message *m;
+
+                clients[i] = scene_client();
+                m = bed_call_new(clients[i], EGM_PATH, "org.freedesktop.DBus.Properties", "GetAll");
+                assert_true(sd_bus_message_append(m, "s", EGM_MANAGER_INTERFACE) >= 0);
+                assert_true(sd_bus_call_async(clients[i], NULL, m, on_fresh, &fresh, 0) >= 0);
+                sd_bus_message_unref(m);
+                /* The bus has passed it on. */
+                assert_true(sd_bus_call_method(clients[i], "org.freedesktop.DBus",
+                                               "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                               "GetId", NULL, NULL, "") >= 0);
+        }
+        assert_int_equal(kill(scene_pid(), SIGCONT), 0);
+        for (size_t i = 0; i < N_FRESH; i++)
+                while (fresh.served + fresh.refused <= i) {
+                        for (size_t k = 0; k < N_FRESH; k++)
+                                assert_true(sd_bus_process(clients[k], NULL) >= 0);
+                        assert_true(sd_bus_wait(clients[i], 1000) >= 0);
+                }
+        assert_int_equal(fresh.served, SCARCE_WAITING_MAX);
+        for (size_t i = 0; i < N_FRESH; i++)
+                sd_bus_flush_close_unref(clients[i]);
+        b = scene_client();
+        assert_true(sd_bus_call_method(b, EGM_BUS_NAME, g->path, EGM_LEASE_INTERFACE, "Release",
+                                       NULL, NULL, "a{sv}", 0) >= 0);
+        sd_bus_flush_close_unref(b);
+}
+
 /* Leases until egmd says that it has too few descriptors left, then bindings, then what needs many for a moment. */
 void attack_few_fds(void) {
         static Granted leases[FEW_LEASES_MAX];
@@ -245,7 +304,7 @@ void attack_few_fds(void) {
                 sd_bus_message_unref(reply);
         }
         assert_string_equal(e.name, SD_BUS_ERROR_LIMITS_EXCEEDED);
-        assert_non_null(strstr(e.message, "descriptors"));
+        assert_non_null(strstr(e.message, "too few descriptors left for another"));
         sd_bus_error_free(&e);
         assert_true(n > 8);
         self = pidfd_open(getpid(), 0);
@@ -253,8 +312,13 @@ void attack_few_fds(void) {
         assert_true(sd_bus_call_method(scene_bus(), EGM_BUS_NAME, leases[0].path,
                                        EGM_LEASE_INTERFACE, "Bind", &e, NULL, "h", self) < 0);
         assert_string_equal(e.name, SD_BUS_ERROR_LIMITS_EXCEEDED);
+        assert_non_null(strstr(e.message, "too few descriptors left to watch"));
         sd_bus_error_free(&e);
         (void) close(self);
+        n--;
+        attack_few_fds_fresh(leases + n);
+        bed_close(&leases[n].memory);
+        bed_close(&leases[n].lifetime);
         attack_fds_unused();
 
         /* What was lent stays lent. */

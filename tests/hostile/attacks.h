@@ -37,6 +37,7 @@ void attack_fill(void);
 void attack_floods(void);
 void attack_matches(void);
 void attack_never_reads(void);
+void attack_fds_not_taken(void);
 void attack_greedy(void);
 /* Restarts the daemon, where the bus does not tell it who reads. */
 void attack_block_the_bus(void);

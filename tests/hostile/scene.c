@@ -191,6 +191,14 @@ void scene_await_end(void) {
         assert_int_equal(poll(&p, 1, (int) (DEADLINE_USEC / USEC_PER_MSEC)), 1);
 }
 
+bool scene_said(const char *text) {
+        char *log = keeper_log_text(keeper);
+        bool said = log && strstr(log, text);
+
+        free(log);
+        return said;
+}
+
 void scene_revive(void) {
         assert_int_equal(keeper_wait(keeper, DEADLINE_USEC, NULL), 0);
         start_keeper();

@@ -24,7 +24,8 @@ pid_t scene_pid(void);
 bool scene_runs(void);
 void scene_revive(void);
 void scene_await_end(void);
-unsigned scene_count_fds(void); /* egmd's, and some that are always there */
+bool scene_said(const char *text); /* in its log */
+unsigned scene_count_fds(void);    /* egmd's, and some that are always there */
 
 /* Runs that while a well-behaved client goes on. Then: it was answered, always; egmd is the same process, with the same
  * descriptors, the regions as they were, nobody waits, and its memory is within bounds. */

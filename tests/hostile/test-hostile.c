@@ -22,6 +22,7 @@ static const Attack attacks[] = {
                 {"admit.kinds", attack_admit_kinds, false},
                 {"admit.floods", attack_admit_floods, false},
                 {"admit.races", attack_admit_races, false},
+                {"fds.nottaken", attack_fds_not_taken, false},
                 {"arguments.huge", attack_arguments_huge, false},
                 {"arguments.deep", attack_arguments_deep, false},
                 {"arguments.text", attack_arguments_text, false},
