@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "fd-util.h"
@@ -131,6 +132,7 @@ static int bed_setup(void **state) {
         n_submitted = n_urgent = 0;
         b->child = fork();
         if (b->child == 0) {
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) pause();
                 _exit(0);
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "fd-util.h"
@@ -51,6 +52,7 @@ static void bed_begin(Bed *b) {
         assert_int_equal(sd_event_new(&b->manager.event), 0);
         b->holder = (Holder){.pid = fork(), .uid = OWNER};
         if (b->holder.pid == 0) {
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) pause();
                 _exit(0);
         }
