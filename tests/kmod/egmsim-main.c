@@ -8,6 +8,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
+#include <linux/version.h>
 #include "egmsim.h"
 
 static char *variant = "S4";
@@ -59,7 +60,11 @@ const char *egmsim_retired;
 static struct egmsim_region *all[EGMSIM_REGIONS_MAX];
 static struct kobject *control;
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+static char *egm_devnode(struct device *dev, umode_t *mode)
+#else
 static char *egm_devnode(const struct device *dev, umode_t *mode)
+#endif
 {
 	if (mode)
 		*mode = 0600;
