@@ -142,9 +142,26 @@ long egmsim_retired_ioctl(struct egmsim_node *node, unsigned int cmd, void __use
 bool egmsim_pages_has(const struct egmsim_pages *pages, u64 offset);
 
 /* egmsim-pci.c */
+#ifdef CONFIG_X86
 int egmsim_pci_set_gpus(struct egmsim_region *region, unsigned int n);
 void egmsim_pci_collect_gpus(struct egmsim_region *region);
 int egmsim_pci_register_driver(const char *name);
 void egmsim_pci_unregister_driver(void);
+#else /* no GPUs, and no driver for them */
+static inline int egmsim_pci_set_gpus(struct egmsim_region *region, unsigned int n)
+{
+	return n == 0 ? 0 : -EOPNOTSUPP;
+}
+static inline void egmsim_pci_collect_gpus(struct egmsim_region *region)
+{
+}
+static inline int egmsim_pci_register_driver(const char *name)
+{
+	return *name ? -EOPNOTSUPP : 0;
+}
+static inline void egmsim_pci_unregister_driver(void)
+{
+}
+#endif
 
 #endif

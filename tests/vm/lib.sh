@@ -79,6 +79,10 @@ wait_until() { # wait_until SECONDS COMMAND...
         done
 }
 
+kernel_is() { # kernel_is MAJOR.MINOR: that or a later one
+        [ "$(printf '%s\n' "$1" "$(uname -r)" | sort -V | head -n 1)" = "$1" ]
+}
+
 finish() { # a case that ends here has run to its end
         [ "$checks_failed" = 0 ]
         exit
@@ -301,4 +305,13 @@ inside_stop() {
 }
 outside() { # outside WHAT OFFSET SIZE: root, with the very same open file
         timeout 20 egm-attempt --from="$pid" "$1" "$number" "$2" "$3"
+}
+# The lease of who is inside goes from $at for $slice bytes; a page is $page.
+gate_is_closed() { # gate_is_closed WHEN
+        is "in range: $1" "$(inside map "$at" $slice)" mapped
+        is "its last page: $1" "$(inside map $((at + slice - page)) $page)" mapped
+        is "behind it: $1" "$(inside map $((at + slice)) $page)" EACCES
+        is "a page too long: $1" "$(inside map "$at" $((slice + page)))" EACCES
+        is "root, not admitted: $1" "$(outside map "$at" $slice)" EACCES
+        is "nor at the start: $1" "$(outside map 0 $page)" EACCES
 }

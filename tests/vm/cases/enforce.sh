@@ -20,15 +20,6 @@ gone() { ! egmctl show-lease "$1"; }
 said() { journalctl --sync; egmd_said | grep -qE "$1"; }
 both_settled() { region_settled egm4 && region_settled egm5; }
 
-gate_is_closed() { # gate_is_closed WHEN
-        is "in range: $1" "$(inside map "$at" $slice)" mapped
-        is "its last page: $1" "$(inside map $((at + slice - page)) $page)" mapped
-        is "behind it: $1" "$(inside map $((at + slice)) $page)" EACCES
-        is "a page too long: $1" "$(inside map "$at" $((slice + page)))" EACCES
-        is "root, not admitted: $1" "$(outside map "$at" $slice)" EACCES
-        is "nor at the start: $1" "$(outside map 0 $page)" EACCES
-}
-
 # ---- first light ----
 
 check "the daemon starts" egmd_start || bail

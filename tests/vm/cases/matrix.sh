@@ -33,9 +33,12 @@ play() { # play ISOLATION
                 "$(grep '^#' "/run/rig-out/attempts-$VARIANT-$1")" || bail
 }
 
+judge_by() { # judge_by COLUMN [OUTCOMES]
+        awk -v variant="$VARIANT" -v kernel="$(uname -r)" -v column="$1" -f /job/judge.awk "$table" ${2:+"$2"}
+}
+
 judge() { # judge ISOLATION COLUMN
-        awk -v variant="$VARIANT" -v column="$2" -f /job/judge.awk "$table" \
-                "/run/rig-out/attempts-$VARIANT-$1"
+        judge_by "$2" "/run/rig-out/attempts-$VARIANT-$1"
 }
 
 play enforced
@@ -48,7 +51,7 @@ relay "cooperative: every attempt ends as the table says" judge cooperative coop
 
 # What only the gate refuses: the same table cannot be met without it.
 wrong=$(judge cooperative enforced | grep -cE '^not ok - .*: (own|other|zeros); the table says E')
-gate=$(awk -v variant="$VARIANT" -v column=gate -f /job/judge.awk "$table")
+gate=$(judge_by gate)
 is "without the gate as many attempts get through as it refuses" "$wrong" "$gate"
 check "which are many" [ "$gate" -ge 40 ]
 echo "# $gate attempts are refused by the gate alone"
