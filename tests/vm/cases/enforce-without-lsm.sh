@@ -14,7 +14,7 @@ check_fails "it is not there" "" grep -w bpf /sys/kernel/security/lsm
 check "the daemon starts" egmd_start || bail
 check "the regions are ready" wait_until 60 both_settled || bail
 is "cooperative" "$(region egm4 Isolation) $(region egm5 Isolation)" "cooperative cooperative"
-like "and why" "$(region egm4 IsolationReason)" 'lsm=lockdown,.*,bpf$'
+like "and why" "$(region egm4 IsolationReason)" 'lsm=[a-z,]*yama[a-z,]*,bpf$'
 journalctl --sync
 is "said once" "$(egmd_said | grep -cE "$how")" 1
 is "and nothing else of it" "$(egmd_said | grep -ciE 'libbpf|denied|not permitted|assert')" 0
