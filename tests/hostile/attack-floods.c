@@ -253,7 +253,8 @@ void attack_fds_not_taken(void) {
 #define N_GREEDY_CALLS 40U
 #define N_MODEST 220U
 #define PATIENT_USEC (120 * USEC_PER_SEC)
-#define IMPATIENT_USEC (5 * USEC_PER_SEC)
+#define IMPATIENT_USEC (10 * USEC_PER_SEC)
+#define N_ROUNDS 12U
 
 static sd_bus *hostile[N_GREEDY + N_MODEST];
 
@@ -266,21 +267,17 @@ static bool ask_behind(uint64_t patience) {
         return r >= 0;
 }
 
-/* 140 MB for a few that ask again and again, and as much for many that ask once. False: there was an answer that did not come so soon. */
-static bool leave_unread(uint64_t patience) {
-        bool answered;
-
+/* As much as is 140 MB for a few that ask again and again, and for many that ask once. */
+static void greet_hostile(void) {
         for (size_t i = 0; i < ELEMENTSOF(hostile); i++)
                 hostile[i] = stranger();
         for (size_t i = 0; i < N_MODEST; i++)
                 ask_for_objects(hostile[N_GREEDY + i], 1);
-        answered = ask_behind(patience);
-        for (unsigned k = 0; k < N_GREEDY_CALLS; k += 8) {
-                for (size_t i = 0; i < N_GREEDY; i++)
-                        ask_for_objects(hostile[i], 8);
-                answered = answered && ask_behind(patience);
-        }
-        return answered;
+}
+
+static void ask_greedily(void) {
+        for (size_t i = 0; i < N_GREEDY; i++)
+                ask_for_objects(hostile[i], 8);
 }
 
 static void unread_end(void) {
@@ -292,7 +289,12 @@ static void unread_end(void) {
 void attack_greedy(void) {
         unsigned pending = 0;
 
-        assert_true(leave_unread(PATIENT_USEC));
+        greet_hostile();
+        assert_true(ask_behind(PATIENT_USEC));
+        for (unsigned k = 0; k < N_GREEDY_CALLS; k += 8) {
+                ask_greedily();
+                assert_true(ask_behind(PATIENT_USEC));
+        }
         /* One of them reads: it gets all that it has asked for. */
         for (unsigned k = 0; k < 8; k++)
                 scene_send(hostile[0], managed_objects(hostile[0]), &pending);
@@ -305,13 +307,17 @@ void attack_greedy(void) {
 /* On a bus that does not say who reads: egmd must find out that nothing it says is taken any more, and leave; and the next
  * one must be able to work while those who do not read are still there. */
 void attack_block_the_bus(void) {
-        sd_bus *flooder;
+        sd_bus *flooders[N_ROUNDS];
+        unsigned n = 0;
 
         attack_fill();
-        /* Late is not blocked: on a busy machine it takes a while until all that is answered as far as the bus takes it. */
-        (void) leave_unread(IMPATIENT_USEC);
-        /* It notices once there is more than a little that it cannot say. */
-        flooder = never_reads(N_CALLS);
+        greet_hostile();
+        /* Late is not blocked, so they go on asking. It notices once there is more than a little that it cannot say. */
+        for (unsigned k = 0; k < 2 * N_ROUNDS && n < N_ROUNDS && scene_runs(); k++) {
+                ask_greedily();
+                if (!ask_behind(IMPATIENT_USEC) && scene_runs())
+                        flooders[n++] = never_reads(N_CALLS);
+        }
         scene_await_end();
         scene_revive();
         for (unsigned i = 0; i < N_LEASES; i += 99) {
@@ -325,5 +331,6 @@ void attack_block_the_bus(void) {
         attack_drop();
         scene_attack("floods.blocked", attack_no_reply);
         unread_end();
-        leave(flooder);
+        while (n > 0)
+                leave(flooders[--n]);
 }
