@@ -119,7 +119,8 @@ int dmabuf_export(Manager *m, Lease *l, int *ret_fds, EgmError *reterr) {
                 for (size_t i = 0; i < l->n_slices; i++)
                         ret_fds[i] = safe_close(ret_fds[i]);
                 l->n_dmabufs = before;
-        }
+        } else if (before == 0 && l->n_dmabufs > 0)
+                TAILQ_INSERT_TAIL(&m->with_dmabufs, l, dmabuf_link);
         return r;
 }
 

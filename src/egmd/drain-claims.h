@@ -19,11 +19,4 @@
  * What it would do next no proof can tell: a process that keeps a descriptor and maps a lease that is not its own
  * passes. That is what enforcement is for. */
 
-typedef struct Claims Claims;
-
-/* A look at the leases as they are now, once for all holders of a scan. */
-int claims_new(const Manager *m, Claims **ret);
-Claims *claims_free(Claims *c);
-DEFINE_TRIVIAL_CLEANUP_FUNC(Claims *, claims_free)
-
-bool claims_allow(const Claims *c, const Region *r, const Holder *h);
+bool claims_allow(const Manager *m, const Region *r, const Holder *h);

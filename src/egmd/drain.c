@@ -150,11 +150,9 @@ static const Region *find_region(const Drain *d, const Region *r) {
 
 /* Who may have the descriptor, for each that was found. Without memory to find out, nobody. */
 static void find_entitled(Drain *d, DrainScan *scan) {
-        _cleanup_(claims_freep) Claims *claims = NULL;
         bool *entitled = calloc(scan->found.n + 1, sizeof(*entitled));
 
-        if (!entitled || claims_new(d->manager, &claims) < 0) {
-                free(entitled);
+        if (!entitled) {
                 (void) log_oom();
                 return;
         }
@@ -163,7 +161,7 @@ static void find_entitled(Drain *d, DrainScan *scan) {
                 const Region *r = find_region(d, scan->regions[h->device]);
 
                 /* Its device may have gone meanwhile, and its map with it: nothing of it drains then. */
-                entitled[i] = r && r->map && claims_allow(claims, r, h);
+                entitled[i] = r && r->map && claims_allow(d->manager, r, h);
         }
         scan->entitled = entitled;
 }
@@ -522,7 +520,7 @@ static size_t count_dmabufs(const Manager *m) {
         size_t n = 0;
         Lease *l;
 
-        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
+        TAILQ_FOREACH (l, &m->with_dmabufs, dmabuf_link)
                 n += lease_drains(l) ? l->n_dmabufs : 0;
         return n;
 }
@@ -531,7 +529,7 @@ static size_t count_dmabufs(const Manager *m) {
 static void list_dmabufs(const Manager *m, DrainScan *s) {
         Lease *l;
 
-        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
+        TAILQ_FOREACH (l, &m->with_dmabufs, dmabuf_link)
                 for (size_t i = 0; lease_drains(l) && i < l->n_dmabufs; i++) {
                         s->dmabuf_of[s->n] = l->id;
                         s->devices[s->n++] = (HolderDevice){.dev = l->dmabufs[i].dev,

@@ -120,7 +120,10 @@ struct Lease {
         uint64_t judged_turn; /* the scan that named them */
 
         RB_ENTRY(Lease) by_id;
+        TAILQ_ENTRY(Lease) dmabuf_link; /* in the manager's list of those that have any */
 };
+
+typedef TAILQ_HEAD(LeaseList, Lease) LeaseList;
 
 typedef RB_HEAD(LeaseTree, Lease) LeaseTree;
 RB_PROTOTYPE(LeaseTree, Lease, by_id, lease_compare)

@@ -16,8 +16,7 @@ typedef struct Bound {
         Lifeline *lifeline;
         sd_event_source *source;
         int pidfd;
-        pid_t pid;
-        uint64_t start_time; /* 0: not known */
+        LifelineName name;
 } Bound;
 
 struct Lifeline {
@@ -26,11 +25,27 @@ struct Lifeline {
         sd_event *event;
         sd_event_source *source;
         int fd;
-        ino_t inode;
+        LifelineName name;
+        LifelineNames *names; /* NULL: it is not listed */
         bool closed;
         Bound **bound; /* by pointer: event sources keep their addresses */
         unsigned n_bound;
 };
+
+static int name_order(const LifelineName *n, bool bound, uint64_t name) {
+        if (n->bound != bound)
+                return n->bound < bound ? -1 : 1;
+        return n->name < name ? -1 : n->name > name;
+}
+
+/* One process may be bound to many. */
+static int name_compare(const LifelineName *a, const LifelineName *b) {
+        int c = name_order(a, b->bound, b->name);
+
+        return c != 0 ? c : ((uintptr_t) a > (uintptr_t) b) - ((uintptr_t) a < (uintptr_t) b);
+}
+
+RB_GENERATE_INTERNAL(LifelineNames, LifelineName, by_name, name_compare, _unused_ static)
 
 static Bound *bound_free(Bound *b) {
         if (!b)
@@ -41,12 +56,29 @@ static Bound *bound_free(Bound *b) {
 }
 DEFINE_TRIVIAL_CLEANUP_FUNC(Bound *, bound_free)
 
+static void enlist(Lifeline *l, LifelineName *n) {
+        if (l->names)
+                (void) RB_INSERT(LifelineNames, l->names, n);
+}
+
+static void unlist(Lifeline *l, LifelineName *n) {
+        if (l->names)
+                (void) RB_REMOVE(LifelineNames, l->names, n);
+}
+
+static void drop_bound(Lifeline *l, unsigned i) {
+        unlist(l, &l->bound[i]->name);
+        bound_free(l->bound[i]);
+        l->bound[i] = l->bound[--l->n_bound];
+}
+
 Lifeline *lifeline_free(Lifeline *l) {
         if (!l)
                 return NULL;
-        for (unsigned i = 0; i < l->n_bound; i++)
-                bound_free(l->bound[i]);
+        while (l->n_bound > 0)
+                drop_bound(l, l->n_bound - 1);
         free(l->bound);
+        unlist(l, &l->name);
         l->source = sd_event_source_disable_unref(l->source);
         l->fd = safe_close(l->fd);
         sd_event_unref(l->event);
@@ -103,7 +135,7 @@ int lifeline_adopt(sd_event *event, const LifelineOps *ops, void *userdata, int 
                         .userdata = userdata,
                         .event = sd_event_ref(event),
                         .fd = TAKE_FD(owned),
-                        .inode = st.st_ino,
+                        .name = {.name = st.st_ino, .userdata = userdata},
         };
         r = lifeline_watch(l);
         if (r < 0)
@@ -156,15 +188,10 @@ int lifeline_reopen(Lifeline *l, int *ret_fd) {
         return 0;
 }
 
-static void drop_bound(Lifeline *l, unsigned i) {
-        bound_free(l->bound[i]);
-        l->bound[i] = l->bound[--l->n_bound];
-}
-
 static int on_exit_of_bound(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Bound *b = userdata;
         Lifeline *l = b->lifeline;
-        pid_t pid = b->pid;
+        pid_t pid = (pid_t) b->name.name;
         unsigned i = 0;
 
         while (l->bound[i] != b)
@@ -178,7 +205,7 @@ void lifeline_unbind(Lifeline *l, pid_t pid) {
         assert(l);
 
         for (unsigned i = 0; i < l->n_bound; i++)
-                if (l->bound[i]->pid == pid) {
+                if (lifeline_pid(l, i) == pid) {
                         drop_bound(l, i);
                         return;
                 }
@@ -199,7 +226,7 @@ int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
                 *ret_pid = pid;
         /* While a process lives its pid is nobody else's. */
         for (unsigned i = 0; i < l->n_bound; i++)
-                if (l->bound[i]->pid == pid && pidfd_is_dead(l->bound[i]->pidfd) == 0)
+                if (lifeline_pid(l, i) == pid && pidfd_is_dead(l->bound[i]->pidfd) == 0)
                         return 0;
         if (l->n_bound >= LIFELINE_BOUND_MAX)
                 return -E2BIG;
@@ -210,17 +237,22 @@ int lifeline_bind(Lifeline *l, int pidfd, pid_t *ret_pid) {
         b = malloc(sizeof(*b));
         if (!b)
                 return -ENOMEM;
-        *b = (Bound){.lifeline = l, .pid = pid, .pidfd = fd_copy(pidfd)};
+        *b = (Bound){
+                        .lifeline = l,
+                        .pidfd = fd_copy(pidfd),
+                        .name = {.bound = true, .name = (uint64_t) pid, .userdata = l->userdata},
+        };
         if (b->pidfd < 0)
                 return b->pidfd;
         /* Not known where /proc hides it from us. */
-        if (pidfd_get_start_time(pidfd, &b->start_time) < 0)
-                b->start_time = 0;
+        if (pidfd_get_start_time(pidfd, &b->name.started) < 0)
+                b->name.started = 0;
         r = sd_event_add_io(l->event, &b->source, b->pidfd, EPOLLIN | EPOLLET, on_exit_of_bound, b);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(b->source, "bound-process");
         (void) sd_event_source_set_priority(b->source, LIFELINE_PRIORITY);
+        enlist(l, &b->name);
         l->bound[l->n_bound++] = TAKE_PTR(b);
         return 1;
 }
@@ -231,7 +263,7 @@ unsigned lifeline_bound(const Lifeline *l) {
 
 pid_t lifeline_pid(const Lifeline *l, unsigned i) {
         assert(i < l->n_bound);
-        return l->bound[i]->pid;
+        return (pid_t) l->bound[i]->name.name;
 }
 
 int lifeline_pidfd(const Lifeline *l, unsigned i) {
@@ -241,7 +273,7 @@ int lifeline_pidfd(const Lifeline *l, unsigned i) {
 
 uint64_t lifeline_start_time(const Lifeline *l, unsigned i) {
         assert(i < l->n_bound);
-        return l->bound[i]->start_time;
+        return l->bound[i]->name.started;
 }
 
 int lifeline_fd(const Lifeline *l) {
@@ -249,5 +281,40 @@ int lifeline_fd(const Lifeline *l) {
 }
 
 ino_t lifeline_inode(const Lifeline *l) {
-        return l->inode;
+        return (ino_t) l->name.name;
+}
+
+void lifeline_list(Lifeline *l, LifelineNames *names) {
+        assert(l);
+        assert(!l->names);
+        assert(names);
+
+        l->names = names;
+        enlist(l, &l->name);
+        for (unsigned i = 0; i < l->n_bound; i++)
+                enlist(l, &l->bound[i]->name);
+}
+
+const LifelineName *lifeline_names_first(const LifelineNames *names, bool bound, uint64_t name) {
+        const LifelineName *found = NULL;
+
+        assert(names);
+
+        for (const LifelineName *n = RB_ROOT(names); n;) {
+                int c = name_order(n, bound, name);
+
+                if (c == 0)
+                        found = n;
+                n = c < 0 ? RB_RIGHT(n, by_name) : RB_LEFT(n, by_name);
+        }
+        return found;
+}
+
+const LifelineName *lifeline_names_next(const LifelineName *n) {
+        const LifelineName *next;
+
+        assert(n);
+
+        next = RB_NEXT(LifelineNames, NULL, (LifelineName *) n);
+        return next && name_order(next, n->bound, n->name) == 0 ? next : NULL;
 }

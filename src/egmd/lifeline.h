@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <bsd/sys/tree.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -46,3 +47,21 @@ void lifeline_unbind(Lifeline *l, pid_t pid);
 /* The read end (borrowed), and the pipe's inode: how /proc shows who has the other end. */
 int lifeline_fd(const Lifeline *l);
 ino_t lifeline_inode(const Lifeline *l);
+
+/* By what /proc shows who keeps a lease: its pipe, and the processes bound to it. One list of all leases finds what a process
+ * shows among thousands of them. */
+typedef struct LifelineName {
+        RB_ENTRY(LifelineName) by_name;
+        bool bound;       /* a process; otherwise the pipe */
+        uint64_t name;    /* its pid, or the pipe's inode */
+        uint64_t started; /* the process; 0: not known */
+        void *userdata;   /* the lifeline's */
+} LifelineName;
+
+typedef RB_HEAD(LifelineNames, LifelineName) LifelineNames;
+
+/* Lists it, and every process as long as it is bound, until it is freed. The list must live as long; all zero is an empty one. */
+void lifeline_list(Lifeline *l, LifelineNames *names);
+/* One of those with that name, and the next of the same; NULL: there is no other. */
+const LifelineName *lifeline_names_first(const LifelineNames *names, bool bound, uint64_t name);
+const LifelineName *lifeline_names_next(const LifelineName *n);

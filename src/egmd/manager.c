@@ -83,6 +83,8 @@ int manager_new(sd_event *event, const Config *config, Manager **ret) {
                 return -ENOMEM;
         *m = (Manager){.event = sd_event_ref(event), .config = config, .next_lease_id = 1};
         RB_INIT(&m->leases);
+        RB_INIT(&m->lifelines);
+        TAILQ_INIT(&m->with_dmabufs);
         TAILQ_INIT(&m->waiters);
         TAILQ_INIT(&m->over);
         r = accounts_new(m);
@@ -132,6 +134,8 @@ static void free_lease(Manager *m, Lease *l) {
         for (size_t i = 0; i < l->n_slices; i++)
                 unlink_slice(m, l->slices + i);
         RB_REMOVE(LeaseTree, &m->leases, l);
+        if (l->n_dmabufs > 0)
+                TAILQ_REMOVE(&m->with_dmabufs, l, dmabuf_link);
         if (!l->hidden)
                 m->n_leases--;
         accounts_lease_over(l);
@@ -204,6 +208,10 @@ Lease *manager_find_lease(const Manager *m, uint64_t id) {
 void manager_insert_lease(Manager *m, Lease *l) {
         l->manager = m;
         RB_INSERT(LeaseTree, &m->leases, l);
+        if (l->lifeline)
+                lifeline_list(l->lifeline, &m->lifelines);
+        if (l->n_dmabufs > 0)
+                TAILQ_INSERT_TAIL(&m->with_dmabufs, l, dmabuf_link);
         if (!l->hidden)
                 m->n_leases++;
 }

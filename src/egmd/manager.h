@@ -9,6 +9,7 @@
 #include "drain.h"
 #include "enforce.h"
 #include "lease.h"
+#include "lifeline.h"
 #include "region.h"
 #include "scrubber.h"
 #include "simulation.h"
@@ -76,8 +77,10 @@ struct Manager {
 
         Region **regions; /* sorted by name; owned */
         size_t n_regions;
-        LeaseTree leases;  /* owned */
-        unsigned n_leases; /* without the hidden */
+        LeaseTree leases;        /* owned */
+        LeaseList with_dmabufs;  /* those of them that have any */
+        LifelineNames lifelines; /* theirs */
+        unsigned n_leases;       /* without the hidden */
         uint64_t next_lease_id;
         uint64_t recorded_lease_id; /* numbers below it may be used: the record says so */
         SliceList over;             /* done with; their leases have not been told of it */

@@ -6,13 +6,6 @@
 
 /* Which leases a process shows: whose lifetime descriptor it has open, or that it is bound to. */
 
-typedef struct Shown Shown;
-
-/* The leases that are alive, as they are now, once for all holders of a look. */
-int shown_new(const Manager *m, Shown **ret);
-Shown *shown_free(Shown *s);
-DEFINE_TRIVIAL_CLEANUP_FUNC(Shown *, shown_free)
-
-/* Those with bytes in the region; none where all that it shows are leases of others than its user and root, who bound them to
- * it. Sorted by number, each maybe more than once. The list is the caller's to free, the leases are not. */
-int shown_by(const Shown *s, const Region *r, const Holder *h, const Lease ***ret, size_t *ret_n);
+/* Of those that are alive, the ones with bytes in the region; none where all that it shows are leases of others than its user and
+ * root, who bound them to it. Sorted by number, each maybe more than once. The list is the caller's to free, the leases are not. */
+int shown_by(const Manager *m, const Region *r, const Holder *h, const Lease ***ret, size_t *ret_n);

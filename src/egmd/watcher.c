@@ -13,6 +13,7 @@
 #include "pidfd.h"
 #include "shown.h"
 #include "size.h"
+#include "turn.h"
 #include "watcher.h"
 
 /* Whoever makes processes by the thousand does not fill the log. */
@@ -33,12 +34,14 @@ typedef struct Look {
         dev_t pipe_dev;
         ProcStill *still;
         HolderList found;
+        size_t n_judged; /* of them */
 } Look;
 
 struct Watcher {
         Manager *manager;
         sd_event_source *timer;
-        Look *look; /* in flight */
+        Look *look; /* in flight, or being judged */
+        sd_event_source *settle;
         ProcStill *still;
         FindingList suspects;
         FindingList findings;
@@ -200,15 +203,14 @@ static Region *region_of(const Watcher *w, const Look *l, size_t device) {
         return NULL;
 }
 
-static int judge(Watcher *w, const Region *region, const Shown *shown, const Holder *h,
-                 Overreach *ret) {
+static int judge(Watcher *w, const Region *region, const Holder *h, Overreach *ret) {
         _cleanup_free_ const Lease **leases = NULL;
         size_t n = 0;
         int r;
 
         if (h->vague)
                 return ranges_add(ret->bytes + OVERREACH_PRIVATE, 0, extent_map_size(region->map));
-        r = shown_by(shown, region, h, &leases, &n);
+        r = shown_by(w->manager, region, h, &leases, &n);
         if (r < 0)
                 return r;
         return overreach_judge(region->map, &h->mapped, leases, n, find_lease, w->manager, ret);
@@ -257,12 +259,12 @@ static int suspect(Watcher *w, Region *region, const Holder *h, Overreach *what)
 }
 
 /* The first look at a process. */
-static int look_first(Watcher *w, Region *region, const Shown *shown, const Holder *h) {
+static int look_first(Watcher *w, Region *region, const Holder *h) {
         _cleanup_overreach_ Overreach what = {};
         Finding *told = find(&w->findings, region, h);
         int r;
 
-        r = judge(w, region, shown, h, &what);
+        r = judge(w, region, h, &what);
         if (r < 0)
                 return r;
         if (told) {
@@ -380,7 +382,7 @@ static void tell(Watcher *w, Finding *f) {
 }
 
 /* The second look at a suspect: what both have seen is told of. */
-static void look_again(Watcher *w, const Look *l, const Shown *shown, Finding *f) {
+static void look_again(Watcher *w, const Look *l, Finding *f) {
         for (size_t i = 0; i < l->found.n; i++) {
                 const Holder *h = l->found.items + i;
                 _cleanup_overreach_ Overreach what = {};
@@ -390,7 +392,7 @@ static void look_again(Watcher *w, const Look *l, const Shown *shown, Finding *f
                     l->regions[h->device] != f->region || l->devices[h->device].ino != f->ino)
                         continue;
                 region = region_of(w, l, h->device);
-                if (!region || judge(w, region, shown, h, &what) < 0 ||
+                if (!region || judge(w, region, h, &what) < 0 ||
                     overreach_intersect(&f->bytes, &what) < 0 || overreach_is_empty(&f->bytes))
                         break;
                 tell(w, f);
@@ -414,22 +416,42 @@ static void drop_unseen(Watcher *w) {
         w->full = w->full && w->n_findings >= FINDINGS_MAX;
 }
 
-static void settle_first(Watcher *w, const Look *l, const Shown *shown) {
-        Finding *f;
+static void judge_next(Watcher *w, Look *l) {
+        const Holder *h = l->found.items + l->n_judged++;
+        Region *region = region_of(w, l, h->device);
         int r;
 
-        TAILQ_FOREACH (f, &w->findings, link)
-                f->seen = false;
-        for (size_t i = 0; i < l->found.n; i++) {
-                const Holder *h = l->found.items + i;
-                Region *region = region_of(w, l, h->device);
+        if (!region)
+                return;
+        r = look_first(w, region, h);
+        if (r < 0)
+                (void) log_error_errno(r, "Failed to judge what pid %i maps: %m", h->pid);
+}
 
-                if (!region)
-                        continue;
-                r = look_first(w, region, shown, h);
-                if (r < 0)
-                        (void) log_error_errno(r, "Failed to judge what pid %i maps: %m", h->pid);
+/* As many as fit into a turn. True: all of them. What was lent and came back in between is of no harm: what has been drained is taken
+ * off those who are suspected. */
+static bool settle_some(Watcher *w, Look *l) {
+        Turn turn = turn_begin();
+
+        if (!l->pids) {
+                while (l->n_judged < l->found.n) {
+                        judge_next(w, l);
+                        if (turn_is_over(&turn))
+                                break;
+                }
+                return l->n_judged == l->found.n;
         }
+        while (!TAILQ_EMPTY(&w->suspects)) {
+                look_again(w, l, TAILQ_FIRST(&w->suspects));
+                if (turn_is_over(&turn))
+                        break;
+        }
+        return TAILQ_EMPTY(&w->suspects);
+}
+
+static void settled_first(Watcher *w) {
+        int r;
+
         drop_unseen(w);
         if (TAILQ_EMPTY(&w->suspects))
                 return;
@@ -441,32 +463,53 @@ static void settle_first(Watcher *w, const Look *l, const Shown *shown) {
         drop_all(w, &w->suspects);
 }
 
-static void settle_again(Watcher *w, const Look *l, const Shown *shown) {
-        Finding *f;
+static int on_settle(sd_event_source *s, uint64_t usec, void *userdata);
 
-        while ((f = TAILQ_FIRST(&w->suspects)))
-                look_again(w, l, shown, f);
+static void settle(Watcher *w) {
+        _cleanup_(look_freep) Look *l = NULL;
+
+        if (!settle_some(w, w->look)) {
+                int r = turn_again(w->manager->event, &w->settle, on_settle, w);
+
+                if (r >= 0)
+                        return;
+                (void) log_error_errno(r, "Failed to go on in another turn: %m");
+                while (!settle_some(w, w->look))
+                        ;
+        }
+        w->settle = sd_event_source_disable_unref(w->settle);
+        l = TAKE_PTR(w->look);
+        if (!l->pids)
+                settled_first(w);
+}
+
+static int on_settle(sd_event_source *s, uint64_t usec, void *userdata) {
+        settle(userdata);
+        return 0;
 }
 
 static void look_done(int error, void *userdata) {
-        _cleanup_(look_freep) Look *l = userdata;
-        _cleanup_(shown_freep) Shown *shown = NULL;
+        Look *l = userdata;
         Watcher *w = l->watcher;
+        Finding *f;
 
-        if (!w)
+        if (!w) {
+                look_free(l);
                 return;
-        w->look = NULL;
+        }
+        l->worker = NULL;
         if (!l->pids)
                 w->still = TAKE_PTR(l->still);
-        if (error >= 0)
-                error = shown_new(w->manager, &shown);
         if (error < 0) {
                 (void) log_warning_errno(error, "Failed to find out who maps too much: %m");
                 drop_all(w, &w->suspects);
-        } else if (l->pids)
-                settle_again(w, l, shown);
-        else
-                settle_first(w, l, shown);
+                w->look = look_free(w->look);
+                return;
+        }
+        if (!l->pids)
+                TAILQ_FOREACH (f, &w->findings, link)
+                        f->seen = false;
+        settle(w);
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -521,6 +564,9 @@ Watcher *watcher_free(Watcher *w) {
         if (!w)
                 return NULL;
         w->timer = sd_event_source_disable_unref(w->timer);
+        if (w->settle)
+                w->look = look_free(w->look);
+        w->settle = sd_event_source_disable_unref(w->settle);
         if (w->look) {
                 w->look->watcher = NULL;
                 worker_abandon(w->look->worker);

@@ -216,6 +216,68 @@ static void test_adopt_wants_a_pipe(void **state) {
         sd_event_unref(event);
 }
 
+static size_t count_names(const LifelineNames *names, bool bound, uint64_t name,
+                          const void *userdata) {
+        const LifelineName *n = lifeline_names_first(names, bound, name);
+        size_t k = 0;
+
+        for (; n; n = lifeline_names_next(n)) {
+                assert_int_equal(n->bound, bound);
+                assert_int_equal(n->name, name);
+                k += !userdata || n->userdata == userdata;
+        }
+        return k;
+}
+
+/* Who shows what a lease is kept by is found for as long as it is, and no longer. */
+static void test_names(void **state) {
+        _cleanup_close_ int pidfd = -EBADF, end = -EBADF;
+        LifelineNames names = {};
+        Context c[100];
+        int fds[100];
+        ino_t inode;
+        uint64_t started;
+        pid_t pid = child(&pidfd, &end);
+
+        assert_int_equal(pidfd_get_start_time(pidfd, &started), 0);
+        for (size_t i = 0; i < ELEMENTSOF(c); i++) {
+                fds[i] = start(c + i);
+                /* Bound before it is listed, and behind it. */
+                if (i == 0)
+                        assert_int_equal(lifeline_bind(c[i].line, pidfd, NULL), 1);
+                lifeline_list(c[i].line, &names);
+                assert_int_equal(count_names(&names, false, lifeline_inode(c[i].line), c + i), 1);
+        }
+        assert_int_equal(count_names(&names, true, (uint64_t) pid, c), 1);
+        for (size_t i = 1; i < 50; i++)
+                assert_int_equal(lifeline_bind(c[i].line, pidfd, NULL), 1);
+        assert_int_equal(count_names(&names, true, (uint64_t) pid, NULL), 50);
+        for (size_t i = 0; i < ELEMENTSOF(c); i++) {
+                assert_int_equal(count_names(&names, true, (uint64_t) pid, c + i), i < 50);
+                assert_int_equal(count_names(&names, false, lifeline_inode(c[i].line), NULL), 1);
+        }
+        assert_int_equal(lifeline_names_first(&names, true, (uint64_t) pid)->started, started);
+        /* A pid is no inode. */
+        assert_int_equal(count_names(&names, false, (uint64_t) pid, c), 0);
+        lifeline_unbind(c[7].line, pid);
+        assert_int_equal(count_names(&names, true, (uint64_t) pid, NULL), 49);
+        assert_int_equal(count_names(&names, true, (uint64_t) pid, c + 7), 0);
+        inode = lifeline_inode(c[3].line);
+        c[3].line = lifeline_free(c[3].line);
+        assert_int_equal(count_names(&names, false, inode, NULL), 0);
+        assert_int_equal(count_names(&names, true, (uint64_t) pid, NULL), 48);
+        end = safe_close(end);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        for (size_t i = 0; i < 50; i++)
+                settle(c + i);
+        assert_null(lifeline_names_first(&names, true, (uint64_t) pid));
+        for (size_t i = 0; i < ELEMENTSOF(c); i++) {
+                stop(c + i);
+                (void) close(fds[i]);
+        }
+        assert_true(RB_EMPTY(&names));
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_last_copy_counts),
@@ -225,6 +287,7 @@ int main(void) {
                         cmocka_unit_test(test_bind),
                         cmocka_unit_test(test_bind_bad),
                         cmocka_unit_test(test_adopt_wants_a_pipe),
+                        cmocka_unit_test(test_names),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,7 +43,7 @@ static void add_lease(Bed *b, uint64_t id, uid_t owner, bool bound) {
                          0);
         if (bound)
                 assert_int_equal(lifeline_bind(l->lifeline, b->pidfd, NULL), 1);
-        RB_INSERT(LeaseTree, &b->manager.leases, l);
+        manager_insert_lease(&b->manager, l);
 }
 
 static void bed_begin(Bed *b) {
@@ -79,13 +79,11 @@ static void bed_end(Bed *b) {
 
 /* As a bit for each. */
 static unsigned shown(Bed *b) {
-        _cleanup_(shown_freep) Shown *s = NULL;
         _cleanup_free_ const Lease **leases = NULL;
         unsigned bits = 0;
         size_t n;
 
-        assert_int_equal(shown_new(&b->manager, &s), 0);
-        assert_int_equal(shown_by(s, &b->region, &b->holder, &leases, &n), 0);
+        assert_int_equal(shown_by(&b->manager, &b->region, &b->holder, &leases, &n), 0);
         for (size_t i = 0; i < n; i++)
                 bits |= 1U << leases[i]->id;
         return bits;
