@@ -162,7 +162,11 @@ static bool read_thread(int root, pid_t pid, pid_t tid, const char *file,
         char path[PATH_LENGTH_MAX];
         ssize_t n;
 
-        (void) snprintf(path, sizeof(path), "%i/task/%i/%s", pid, tid, file);
+        /* A process's own files are those of its first thread, and are found at half the price. */
+        if (pid == tid)
+                (void) snprintf(path, sizeof(path), "%i/%s", pid, file);
+        else
+                (void) snprintf(path, sizeof(path), "%i/task/%i/%s", pid, tid, file);
         fd = openat(root, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
         if (fd < 0)
                 return false;
