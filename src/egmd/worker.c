@@ -32,18 +32,21 @@ static Worker *worker_free(Worker *w) {
 DEFINE_TRIVIAL_CLEANUP_FUNC(Worker *, worker_free)
 
 static void *worker_thread(void *p) {
+        const uint64_t one = 1;
         Worker *w = p;
 
         w->result = w->work(w->userdata);
-        if (eventfd_write(w->fd, 1) < 0)
+        /* Whoever reads that frees it. */
+        if (write(w->fd, &one, sizeof(one)) < 0)
                 log_error_errno(-errno, "Failed to report a worker's end: %m");
         return NULL;
 }
 
 static int on_done(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         _cleanup_(worker_freep) Worker *w = userdata;
+        uint64_t ended;
 
-        (void) pthread_join(w->thread, NULL);
+        (void) !read(w->fd, &ended, sizeof(ended));
         w->done(w->result, w->userdata);
         return 0;
 }
@@ -83,6 +86,9 @@ int worker_start(sd_event *event, const char *name, worker_work_t work, worker_d
                 return r;
         if (name)
                 (void) pthread_setname_np(w->thread, name);
+        /* Not joined: once it has reported it still has to be given a CPU to end, and on a busy machine the event loop would stand
+         * still until then. */
+        (void) pthread_detach(w->thread);
         if (ret)
                 *ret = w;
         (void) TAKE_PTR(w);
@@ -93,7 +99,6 @@ void worker_abandon(Worker *w) {
         if (!w)
                 return;
         w->source = sd_event_source_disable_unref(w->source);
-        (void) pthread_detach(w->thread);
         w->next_abandoned = abandoned;
         abandoned = w;
 }
