@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Preloaded into egmd: how long its event loop is away from epoll, turn by turn. Time in which the thread was ready but
- * the kernel ran somebody else is taken off: what is measured is the daemon, and not the machine's load. The counters
- * are in a file, $EGM_BENCH_LOOP, for others to map. */
+ * the kernel ran somebody else is taken off, and so is time in which the machine under ours ran somebody else: what is measured
+ * is the daemon, and not the load. The counters are in a file, $EGM_BENCH_LOOP, for others to map. */
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,18 +22,21 @@ typedef struct LoopWatch {
         _Atomic uint64_t turns;
         _Atomic uint64_t longest; /* ns; whoever reads it may set it to 0 */
         _Atomic uint64_t over;    /* turns of more than 10 ms */
+        _Atomic uint64_t
+                        stolen; /* ns; the most that was taken off a turn for the machine under ours */
 } LoopWatch;
 
 #define LIMIT_NSEC 10000000U
 
 static LoopWatch *watch;
 static int schedstat = -1;
-static uint64_t woken_at, waited_at;
+static uint64_t woken_at, waited_at, ran_at;
+static long slept_at;
 
-static uint64_t now(void) {
+static uint64_t now(clockid_t clock) {
         struct timespec ts;
 
-        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        (void) clock_gettime(clock, &ts);
         return (uint64_t) ts.tv_sec * 1000000000U + (uint64_t) ts.tv_nsec;
 }
 
@@ -47,6 +51,13 @@ static uint64_t run_delay(void) {
                 return 0;
         text[n] = '\0';
         return sscanf(text, "%llu %llu", &ran, &waited) == 2 ? waited : 0;
+}
+
+/* How often this thread has let go of the CPU by itself. */
+static long sleeps(void) {
+        struct rusage u;
+
+        return getrusage(RUSAGE_THREAD, &u) < 0 ? -1 : u.ru_nvcsw;
 }
 
 __attribute__((constructor)) static void start(void) {
@@ -75,13 +86,20 @@ static bool watched(void) {
 }
 
 static void before_wait(void) {
-        uint64_t busy, delay;
+        uint64_t busy, delay, ran;
 
         if (woken_at == 0)
                 return;
-        busy = now() - woken_at;
+        busy = now(CLOCK_MONOTONIC) - woken_at;
+        ran = now(CLOCK_THREAD_CPUTIME_ID) - ran_at;
         delay = run_delay() - waited_at;
         busy -= busy < delay ? busy : delay;
+        /* Who neither ran, nor waited to, nor slept, was stopped with all of his CPU. If it slept, all of it counts. */
+        if (busy > ran && sleeps() == slept_at) {
+                if (busy - ran > atomic_load(&watch->stolen))
+                        atomic_store(&watch->stolen, busy - ran);
+                busy = ran;
+        }
         (void) atomic_fetch_add(&watch->turns, 1);
         if (busy > atomic_load(&watch->longest))
                 atomic_store(&watch->longest, busy);
@@ -91,7 +109,9 @@ static void before_wait(void) {
 
 static void after_wait(void) {
         waited_at = run_delay();
-        woken_at = now();
+        slept_at = sleeps();
+        ran_at = now(CLOCK_THREAD_CPUTIME_ID);
+        woken_at = now(CLOCK_MONOTONIC);
 }
 
 int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout) {
