@@ -187,14 +187,17 @@ static int thread_get_window(ScrubThread *t, uint64_t offset, ScrubWindow **ret)
 }
 
 static int thread_take_window(ScrubThread *t, uint64_t offset) {
+        int r = 0;
+
         if (window_covers(t->window, offset))
                 return 0;
         thread_drop_window(t, TAKE_PTR(t->window));
-        if (window_covers(t->ahead, offset)) {
+        if (window_covers(t->ahead, offset))
                 t->window = TAKE_PTR(t->ahead);
-                return 0;
-        }
-        return thread_get_window(t, offset, &t->window);
+        else
+                r = thread_get_window(t, offset, &t->window);
+        /* Looked at with each window: a library that installs a handler of its own would cost us the daemon. */
+        return r < 0 ? r : sigbus_init();
 }
 
 /* All threads come to a window's end together, and would all wait for one of them to map the next. So one maps it while
@@ -228,7 +231,7 @@ static void span_check(void *userdata) {
 }
 
 static int span_guarded(Span *s, void (*fn)(void *)) {
-        return sigbus_guard_run(fn, s, s->address, s->size, NULL);
+        return sigbus_guard_run_ready(fn, s, s->address, s->size, NULL);
 }
 
 static void thread_mark_bad(ScrubThread *t, uint64_t in_chunk) {

@@ -96,17 +96,12 @@ int sigbus_init(void) {
         return r;
 }
 
-int sigbus_guard_run(void (*fn)(void *userdata), void *userdata, void *range, size_t size,
-                     void **ret_address) {
+int sigbus_guard_run_ready(void (*fn)(void *userdata), void *userdata, void *range, size_t size,
+                           void **ret_address) {
         Guard g = {.start = (uintptr_t) range, .size = size};
-        int r;
 
         assert(fn);
         assert(!current);
-
-        r = sigbus_init();
-        if (r < 0)
-                return r;
 
         if (sigsetjmp(g.jump, JUMP_RESTORES_MASK) != 0) {
                 current = NULL;
@@ -120,4 +115,14 @@ int sigbus_guard_run(void (*fn)(void *userdata), void *userdata, void *range, si
         atomic_signal_fence(memory_order_seq_cst);
         current = NULL;
         return 0;
+}
+
+int sigbus_guard_run(void (*fn)(void *userdata), void *userdata, void *range, size_t size,
+                     void **ret_address) {
+        int r;
+
+        r = sigbus_init();
+        if (r < 0)
+                return r;
+        return sigbus_guard_run_ready(fn, userdata, range, size, ret_address);
 }

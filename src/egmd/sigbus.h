@@ -25,3 +25,8 @@ int sigbus_init(void);
  * word. -errno only when the handler could not be installed. */
 int sigbus_guard_run(void (*fn)(void *userdata), void *userdata, void *range, size_t size,
                      void **ret_address);
+
+/* The same without the system call, for whoever called sigbus_init() itself a moment ago (the
+ * scrubber's threads do with each window). */
+int sigbus_guard_run_ready(void (*fn)(void *userdata), void *userdata, void *range, size_t size,
+                           void **ret_address);

@@ -2,6 +2,7 @@
 
 #include "scrub-fake.h"
 #include <inttypes.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
@@ -120,6 +121,23 @@ static void test_thousands_of_bad_pages(void **state) {
         scrub(f, &r, (ScrubConfig){.threads = 2, .max_threads = 2}, 0, 64 * MIB);
         record_expect_clean(&r);
         assert_int_equal(r.n_bad, n / 2);
+}
+
+/* Somebody else's handler between the scrubber's making and a job, and between two windows of it. */
+static void take_signal(Fake *f, uint64_t offset, size_t size, bool writable) {
+        if (writable)
+                (void) signal(SIGBUS, SIG_DFL);
+}
+
+static void test_foreign_handler(void **state) {
+        _cleanup_(fake_freep) Fake *f = fake_new(REGION, 64 * KIB);
+        _cleanup_(record_done) Record r = {};
+
+        f->on_map = take_signal;
+        f->bad[0] = f->bad[REGION / 2 / page_size()] = f->bad[REGION / page_size() - 1] = true;
+        scrub(f, &r, (ScrubConfig){.threads = 1, .max_threads = 1, .window = 4 * MIB}, 0, REGION);
+        record_expect_clean(&r);
+        assert_int_equal(r.n_bad, 3);
 }
 
 static void lose(Fake *f, uint64_t offset, uint64_t size) {
@@ -315,6 +333,7 @@ int main(void) {
                         cmocka_unit_test_setup(test_bad_pages, set_up),
                         cmocka_unit_test_setup(test_bad_when_read, set_up),
                         cmocka_unit_test_setup(test_thousands_of_bad_pages, set_up),
+                        cmocka_unit_test_setup(test_foreign_handler, set_up),
                         cmocka_unit_test_setup(test_samples_find_a_lossy_mapping, set_up),
                         cmocka_unit_test_setup(test_where_samples_are_taken, set_up),
                         cmocka_unit_test_setup(test_verify_all_finds_one_page, set_up),
