@@ -13,8 +13,8 @@
 /* Firmware's unit. */
 #define UNIT (64 * KIB)
 #define HUGE_PAGE (2 * MIB)
-/* Populating holds the address space's lock all along, and others want it. */
-#define POPULATE_STEP (4 * MIB)
+/* Populating holds the address space's lock all along, and others want it; each call costs about as much as two huge pages. */
+#define POPULATE_STEP (32 * MIB)
 
 typedef struct SimProvider {
         Provider provider;
