@@ -200,6 +200,7 @@ static void test_not_read_by_user(void **state) {
         /* Nobody is told by others what he has read. */
         played_set(CREDENTIALS_TOLD, READING_FORGED);
         played_await_stats();
+        played_settle();
         assert_false(more.done);
         played_set(CREDENTIALS_TOLD, READING_ALL);
         played_collect(&more, 1);
@@ -255,7 +256,7 @@ static void reopen(const char *who, const Asked *lease, Asked *a) {
 /* Two descriptors come with each: 8 may be under way on one connection, 16 of one user, 60 of all. The bus would take nothing more
  * with 64. */
 static void test_fds_not_taken(void **state) {
-        static Asked mine, a[N_REOPENS], b[N_REOPENS], c, d;
+        static Asked mine, a[N_REOPENS], b[N_REOPENS], c, d, e;
 
         lend(65534, &mine);
         played_settle();
@@ -272,9 +273,13 @@ static void test_fds_not_taken(void **state) {
         /* What has none is answered, to who does not wait for others. */
         played_send_read(":65534.4", &d);
         played_collect(&d, 1);
+        /* Who waits for some is kept nothing more of. */
+        played_send_read(NOBODY, &e);
         played_settle();
         assert_false(c.done);
+        assert_false(e.done);
         played_set(CREDENTIALS_TOLD, READING_ALL);
+        played_collect(&e, 1);
         played_collect(a, N_REOPENS);
         played_collect(b, N_REOPENS);
         played_collect(&c, 1);
