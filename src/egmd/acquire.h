@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <bsd/sys/queue.h>
-#include <systemd/sd-event.h>
+#include <sys/types.h>
 
 #include "egm-error.h"
 #include "lease.h"
 #include "placement.h"
 
-/* Requests for leases: granted at once, refused, or waiting their turn. */
+/* Requests for leases: granted at once, refused, or waiting their turn (waiter.h). */
 
 typedef struct Manager Manager;
 typedef struct Waiter Waiter;
-typedef TAILQ_HEAD(WaiterList, Waiter) WaiterList; /* in the order they came */
 
 typedef struct AcquireRequest {
         SliceRequest *slices; /* own their strings */
@@ -44,15 +42,3 @@ typedef void (*acquire_done_t)(int r, const EgmError *error, Lease *lease, int l
 /* Consumes the request. done() may run before this returns; then *ret_waiter is NULL. */
 void manager_acquire(Manager *m, AcquireRequest *q, acquire_done_t done, void *userdata,
                      Waiter **ret_waiter);
-/* The one who asked has gone. done() is not called, and those behind it are not served. */
-void waiter_cancel(Waiter *w);
-
-/* Something became free, or ready: serves who waits, in order. */
-void manager_serve_waiters(Manager *m);
-/* Nobody will be served any more. */
-void manager_drop_waiters(Manager *m);
-
-const AcquireRequest *waiter_request(const Waiter *w);
-uint64_t waiter_since_usec(const Waiter *w);
-uint64_t waiter_deadline_usec(const Waiter *w);
-Waiter *waiter_next(const Manager *m, const Waiter *w); /* NULL: the first */

@@ -3,7 +3,6 @@
 
 #include <systemd/sd-event.h>
 
-#include "acquire.h"
 #include "config.h"
 #include "discovery.h"
 #include "drain.h"
@@ -15,6 +14,7 @@
 #include "simulation.h"
 #include "state.h"
 #include "topology.h"
+#include "waiter.h"
 #include "watcher.h"
 
 /* The domain: regions, leases and what happens to them, on one event loop, without a bus. */
@@ -123,9 +123,6 @@ Region *manager_find_region(const Manager *m, const char *name);
 Lease *manager_find_lease(const Manager *m, uint64_t id);
 /* Totals by socket, sorted; the caller's to free. */
 int manager_capacity(const Manager *m, SocketCapacity **ret, size_t *ret_n);
-bool manager_has_waiters(const Manager *m);
-/* Does somebody wait for bytes of it? Who waits for room on his own account does not. */
-bool manager_wants(const Manager *m, const Region *r);
 uint64_t manager_now_usec(const Manager *m); /* CLOCK_REALTIME */
 
 /* A lease comes into being: first what keeps it, then its record, then the lease itself, its slices taken in the maps. */
