@@ -118,6 +118,7 @@ static int scan_work(void *userdata) {
                         .still = s->still,
                         .ignore_inaccessible = s->ignore_inaccessible,
         };
+        bool looked;
         int r;
 
         if (s->quick && enforce_look(s->enforce, &s->look) >= 0 &&
@@ -130,11 +131,13 @@ static int scan_work(void *userdata) {
         }
         s->quick = false;
         enforce_look_done(&s->look);
+        /* A mapping that is moved about may be overlooked in /proc, which is read in pieces. */
+        looked = s->enforce && !s->pids && enforce_look(s->enforce, &s->look) >= 0;
         /* Before the mappings: who is not under way any more has his by now. */
-        s->flights_known = s->enforce &&
-                           enforce_flights(s->enforce, &s->look.flights, &s->look.n_flights) >= 0;
+        s->flights_known = looked || (s->enforce && enforce_flights(s->enforce, &s->look.flights,
+                                                                    &s->look.n_flights) >= 0);
         r = holders_scan(&scan, &s->found);
-        if (s->flights_known && r >= 0)
+        if (s->flights_known && !looked && r >= 0)
                 s->flights_known = enforce_flights(s->enforce, &s->flights_after,
                                                    &s->n_flights_after) >= 0;
         return r;
