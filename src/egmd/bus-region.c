@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "bus-internal.h"
+#include "confine.h"
 #include "log.h"
 #include "region-scrub.h"
 
@@ -67,7 +68,7 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
         else if (streq(property, "Driver"))
                 s = region_driver(region);
         else if (streq(property, "IsolationReason"))
-                s = region->enforced ? "" : region->lax ?: region->manager->lax;
+                s = confine_reason(region);
         else if (streq(property, "Isolation"))
                 s = region->enforced ? "enforced" : "cooperative";
         return sd_bus_message_append(reply, "s", s ?: "");

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "confine.h"
+#include "enforce-pins.h"
 #include "lifeline.h"
 #include "log.h"
 #include "manager.h"
@@ -59,6 +60,7 @@ void confine_end(Manager *m) {
 }
 
 void confine_check(Manager *m) {
+        bool missed = m->pins_missed;
         int r;
 
         assert(m);
@@ -73,6 +75,18 @@ void confine_check(Manager *m) {
                 (void) log_error_errno(r, "What keeps leases enforced while egmd restarts is gone, "
                                           "and cannot be put back: %m");
         m->pins_missed = r < 0;
+        if (m->pins_missed != missed)
+                for (size_t i = 0; i < m->n_regions; i++)
+                        manager_region_changed(m, m->regions[i]);
+}
+
+const char *confine_reason(const Region *r) {
+        assert(r);
+
+        if (!r->enforced)
+                return r->lax ?: r->manager->lax;
+        return r->manager->pins_missed ? "until egmd ends: somebody removed " ENFORCE_PIN_DIRECTORY
+                                       : NULL;
 }
 
 /* ---- regions ---- */
@@ -234,11 +248,15 @@ int confine_admit(Manager *m, const Lease *l, int pidfd, EgmError *reterr) {
         r = enforce_admit(m->enforce, pidfd, l->id, may_matter, m);
         if (r == -EUSERS)
                 return egm_error_set(reterr, EGM_ERROR_QUOTA_EXCEEDED,
-                                     "The process may map %d leases already, its own and those "
+                                     "The process, or one that shares its memory, may map %d "
+                                     "leases already, its own and those "
                                      "that it inherited; the limit is %d",
                                      ENFORCE_NUMBERS_MAX, ENFORCE_NUMBERS_MAX);
         if (r == -ESRCH)
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS, "The process is gone");
+        if (r == -EBUSY)
+                return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
+                                     "The process executes one program after the other");
         return r < 0 ? r : 0;
 }
 

@@ -21,6 +21,8 @@ void confine_remove(void);
 void confine_end(Manager *m);
 /* Every now and then. */
 void confine_check(Manager *m);
+/* Why isolation is not more, in words; NULL: it is not known yet, or there is nothing to say. */
+const char *confine_reason(const Region *r);
 
 /* ---- regions ---- */
 

@@ -32,7 +32,7 @@ is "a region is enforced" "$(region egm4 Isolation)" enforced || {
 is "without a but" "$(region egm4 IsolationReason)" ""
 is "the other, too" "$(region egm5 Isolation)" enforced
 is "what keeps it so is for root alone" "$(stat -c '%a %u' $pins)" "700 0"
-is "and complete" "$(cd $pins && echo *)" "bearers devices exec fork highest leases mmap mprotect"
+is "and complete" "$(cd $pins && echo *)" "bearers devices exec fork forked highest leases mmap mprotect"
 
 at=0
 if [ "$VARIANT" != K2 ]; then
@@ -86,8 +86,11 @@ check "it restarts" systemctl restart egmd
 is "enforced all the time" "$(lease_property "$id" Isolation)" enforced
 gate_is_closed "after that"
 
-check "it stops" systemctl stop egmd
 rm -r $pins
+reason_tells() { region egm4 IsolationReason | grep -q 'until egmd ends'; }
+check "what is gone for good is told of" wait_until 20 reason_tells
+is "while it is enforced" "$(region egm4 Isolation)" enforced
+check "it stops" systemctl stop egmd
 gate_is_open() { [ "$(outside map 0 $page)" = mapped ]; }
 check "then the gate is open: this test can fail" wait_until 20 gate_is_open
 check "it starts" systemctl start egmd
