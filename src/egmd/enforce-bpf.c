@@ -16,20 +16,23 @@ static const unsigned char object[] __attribute__((aligned(8))) = {
 };
 
 #define N_MAPS 4
-#define N_PROGRAMS 4
+#define N_PROGRAMS 5
 
 typedef enum MapIndex { MAP_BEARERS, MAP_LEASES, MAP_DEVICES, MAP_HIGHEST } MapIndex;
 /* The order of both is that of enforce_pins. */
 static const char *const map_names[N_MAPS] = {"bearers", "leases", "devices", "highest"};
 static const char *const program_names[N_PROGRAMS] = {"egm_mmap", "egm_mprotect", "egm_fork",
-                                                      "egm_exec"};
+                                                      "egm_exec", "egm_forked"};
 
 typedef struct Kernel {
         struct bpf_object *object;
         struct bpf_link *links[N_PROGRAMS];
         struct bpf_link *flights;
         struct bpf_link *watches, *mappings; /* NULL: the kernel does not offer it */
-        int maps[N_MAPS];                    /* object's */
+        struct bpf_link *moves;              /* likewise */
+        struct bpf_link *admit;
+        int maps[N_MAPS]; /* object's */
+        int admission;    /* likewise */
         int dir;
 } Kernel;
 
@@ -42,6 +45,8 @@ static Kernel *kernel_free(Kernel *k) {
         (void) bpf_link__destroy(k->flights);
         (void) bpf_link__destroy(k->watches);
         (void) bpf_link__destroy(k->mappings);
+        (void) bpf_link__destroy(k->moves);
+        (void) bpf_link__destroy(k->admit);
         bpf_object__close(k->object);
         k->dir = safe_close(k->dir);
         return mfree(k);
@@ -162,16 +167,65 @@ static int iterate(const struct bpf_link *link, size_t item, void **ret, size_t 
         return 0;
 }
 
+/* A process may have children that are not known to bear what it does: then nothing is known. */
+static int kernel_is_whole(const Kernel *k) {
+        EnforceAdmission trouble;
+        __u32 second = 1;
+        int r;
+
+        r = CALL(bpf_map_lookup_elem(k->admission, &second, &trouble));
+        return r < 0 ? r : trouble.failed > 0 ? -ENOMEM : 0;
+}
+
 static int kernel_flights(void *u, EnforceFlight **ret, size_t *ret_n) {
-        return iterate(((Kernel *) u)->flights, sizeof(**ret), (void **) ret, ret_n);
+        const Kernel *k = u;
+        int r;
+
+        r = kernel_is_whole(k);
+        return r < 0 ? r : iterate(k->flights, sizeof(**ret), (void **) ret, ret_n);
 }
 
 static int kernel_watches(void *u, EnforceWatch **ret, size_t *ret_n) {
-        return iterate(((Kernel *) u)->watches, sizeof(**ret), (void **) ret, ret_n);
+        const Kernel *k = u;
+        int r;
+
+        r = iterate(k->watches, sizeof(**ret), (void **) ret, ret_n);
+        for (size_t i = 0; r >= 0 && k->moves && i < *ret_n; i++)
+                (*ret)[i].counted = 1;
+        return r;
 }
 
 static int kernel_mappings(void *u, EnforceMapping **ret, size_t *ret_n) {
         return iterate(((Kernel *) u)->mappings, sizeof(**ret), (void **) ret, ret_n);
+}
+
+/* One process alone the kernel can iterate over since Linux 6.1. */
+static struct bpf_link *attach_to_process(const Kernel *k, __u64 pid) {
+        union bpf_iter_link_info info = {.task.pid = (__u32) pid};
+        LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &info,
+                    .link_info_len = sizeof(info));
+        const struct bpf_program *p = bpf_object__find_program_by_name(k->object, "egm_admit");
+
+        return bpf_program__attach_iter(p, &options);
+}
+
+static int kernel_admit(void *u, EnforceAdmission *a, bool everybody) {
+        const Kernel *k = u;
+        struct bpf_link *process = NULL;
+        void *nothing = NULL;
+        __u32 first = 0;
+        size_t n;
+        int r;
+
+        r = CALL(bpf_map_update_elem(k->admission, &first, a, BPF_ANY));
+        if (r < 0 || a->pid == 0)
+                return r;
+        if (!everybody)
+                process = attach_to_process(k, a->pid);
+        r = iterate(process ?: k->admit, 1, &nothing, &n);
+        (void) bpf_link__destroy(process);
+        free(nothing);
+        return r < 0 ? r : CALL(bpf_map_lookup_elem(k->admission, &first, a));
 }
 
 /* ---- pins ---- */
@@ -238,6 +292,7 @@ static const EnforceOps kernel_ops = {
                 .next_lease = kernel_next_lease,
                 .get_bearer = kernel_get_bearer,
                 .set_bearer = kernel_set_bearer,
+                .admit = kernel_admit,
                 .get_highest = kernel_get_highest,
                 .set_highest = kernel_set_highest,
                 .flights = kernel_flights,
@@ -331,33 +386,44 @@ static struct bpf_link *attach_iterator(const Kernel *k, const char *name) {
         return p && bpf_program__autoload(p) ? bpf_program__attach_iter(p, NULL) : NULL;
 }
 
+/* Without, the rest does. */
+static void spare(const Kernel *k, const char *program, const char *what,
+                  enum bpf_attach_type type) {
+        if (libbpf_find_vmlinux_btf_id(what, type) < 0)
+                (void) bpf_program__set_autoload(
+                                bpf_object__find_program_by_name(k->object, program), false);
+}
+
 static int load(Kernel *k) {
+        struct bpf_program *p;
         int r;
 
-        /* Since Linux 5.12; without, the rest does. */
-        if (libbpf_find_vmlinux_btf_id("task_vma", BPF_TRACE_ITER) < 0)
-                (void) bpf_program__set_autoload(
-                                bpf_object__find_program_by_name(k->object, "egm_mappings"), false);
+        spare(k, "egm_mappings", "task_vma", BPF_TRACE_ITER);
+        spare(k, "egm_moves", "copy_vma", BPF_TRACE_FENTRY);
         r = bpf_object__load(k->object);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < N_MAPS; i++)
                 k->maps[i] = bpf_object__find_map_fd_by_name(k->object, map_names[i]);
+        k->admission = bpf_object__find_map_fd_by_name(k->object, "admission");
         /* First of all: nothing shall keep us out. */
         r = be_let_through(k);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < N_PROGRAMS; i++) {
-                struct bpf_program *p =
-                                bpf_object__find_program_by_name(k->object, program_names[i]);
-
-                k->links[i] = p ? bpf_program__attach_lsm(p) : NULL;
+                p = bpf_object__find_program_by_name(k->object, program_names[i]);
+                k->links[i] = p ? bpf_program__attach(p) : NULL;
                 if (!k->links[i])
                         return p ? -errno : -EBADMSG;
         }
         k->flights = attach_iterator(k, "egm_flights");
         k->watches = attach_iterator(k, "egm_bearers");
         k->mappings = attach_iterator(k, "egm_mappings");
+        k->admit = attach_iterator(k, "egm_admit");
+        p = bpf_object__find_program_by_name(k->object, "egm_moves");
+        k->moves = p && bpf_program__autoload(p) ? bpf_program__attach(p) : NULL;
+        if (!k->admit)
+                return -EOPNOTSUPP;
         return pin_all(k);
 }
 

@@ -44,8 +44,7 @@ static int add_restless(EnforceLook *l, EnforceWatch *a, size_t n_a, EnforceWatc
                 int c = i == n_a ? 1 : k == n_b ? -1 : watch_compare(a + i, b + k);
                 const EnforceWatch *w = c <= 0 ? a + i : b + k;
 
-                /* The kernel does not count changes. */
-                if (w->memory == 0)
+                if (w->counted == 0)
                         return -EOPNOTSUPP;
                 if (c != 0)
                         t[l->n_flights++] = (EnforceFlight){
@@ -70,8 +69,7 @@ static void leave_us_out(EnforceLook *l) {
  * where nobody has looked yet to where it was looked for is not seen; it moves by mremap() or with a fork, and both
  * change the count of changes of the memory it was in. So the list is right for bearers whose count was the same before and
  * after. A fork that counted before has a child to be seen, or a thread that is still inside of it: these come after the first
- * count. What shares its memory with others (clone() with CLONE_VM) has one count with them, and bears what they do, unless it
- * was made before they were admitted. */
+ * count. Who shares memory with a bearer (clone() with CLONE_VM) is one, too. */
 static int look_once(Enforce *e, EnforceLook *ret) {
         _cleanup_(enforce_look_done) EnforceLook l = {};
         _cleanup_free_ EnforceWatch *before = NULL, *after = NULL;

@@ -14,8 +14,8 @@
         { name, ENFORCE_PIN_DIRECTORY "/" name }
 
 const EnforcePin enforce_pins[ENFORCE_N_PINS] = {
-                PIN("bearers"), PIN("leases"),   PIN("devices"), PIN("highest"),
-                PIN("mmap"),    PIN("mprotect"), PIN("fork"),    PIN("exec"),
+                PIN("bearers"),  PIN("leases"), PIN("devices"), PIN("highest"), PIN("mmap"),
+                PIN("mprotect"), PIN("fork"),   PIN("exec"),    PIN("forked"),
 };
 
 static int open_directory(int *ret_fd) {

@@ -5,6 +5,7 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <signal.h>
 
@@ -23,6 +24,7 @@ typedef enum Attempt {
         ATTEMPT_BOTH,
         ATTEMPT_OTHER_PAGES, /* remap_file_pages() within what is mapped */
         ATTEMPT_GROW,
+        ATTEMPT_PIN,   /* what a mapping shows, kept without one */
         ATTEMPT_CHILD, /* the first granule, by a child of its own */
         _ATTEMPT_MAX,
 } Attempt;
@@ -37,11 +39,13 @@ static const struct {
                 [ATTEMPT_BOTH] = {"a mapping longer than the lease", false, true},
                 [ATTEMPT_OTHER_PAGES] = {"other pages by remap_file_pages()", false, true},
                 [ATTEMPT_GROW] = {"growth by mremap()", false, false},
+                [ATTEMPT_PIN] = {"pages that a pipe keeps", false, false},
                 [ATTEMPT_CHILD] = {"a mapping by a child inside the lease", true, true},
 };
 
 typedef struct Answer {
         int errors[_ATTEMPT_MAX];
+        bool moved; /* a mapping, to another place */
 } Answer;
 
 /* ---- in the child: after fork() in a process of many threads, so nothing but system calls ---- */
@@ -55,17 +59,43 @@ static int try_map(int fd, uint64_t offset, size_t size) {
         return 0;
 }
 
+/* No look at mappings would find them. */
+static int try_pin(void *p, size_t page) {
+        const struct iovec iov = {.iov_base = p, .iov_len = page};
+        int fds[2], e;
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return 0; /* not tried is not refused */
+        e = vmsplice(fds[1], &iov, 1, SPLICE_F_NONBLOCK) < 0 ? errno : 0;
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+        return e;
+}
+
+static bool move(char **p, size_t size) {
+        void *there = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (there == MAP_FAILED ||
+            mremap(*p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, there) == MAP_FAILED)
+                return false;
+        *p = there;
+        return true;
+}
+
 static void try_on(int fd, size_t granule, Answer *ret) {
         size_t page = (size_t) sysconf(_SC_PAGESIZE);
         char *p = mmap(NULL, granule, PROT_READ, MAP_SHARED, fd, 0);
         void *t;
 
         if (p == MAP_FAILED) {
-                ret->errors[ATTEMPT_OTHER_PAGES] = ret->errors[ATTEMPT_GROW] = errno;
+                ret->errors[ATTEMPT_OTHER_PAGES] = ret->errors[ATTEMPT_GROW] =
+                                ret->errors[ATTEMPT_PIN] = errno;
                 return;
         }
+        ret->moved = move(&p, granule);
         ret->errors[ATTEMPT_OTHER_PAGES] =
                         remap_file_pages(p, page, 0, granule > page ? 1 : 0, 0) < 0 ? errno : 0;
+        ret->errors[ATTEMPT_PIN] = try_pin(p, page);
         t = mremap(p, granule, 2 * granule, MREMAP_MAYMOVE);
         ret->errors[ATTEMPT_GROW] = t == MAP_FAILED ? errno : 0;
         (void) munmap(t == MAP_FAILED ? p : t, t == MAP_FAILED ? granule : 2 * granule);
@@ -169,6 +199,46 @@ static int judge(const Answer *a, bool admitted, const char *who, char **ret_why
         return 1;
 }
 
+/* What tells moves of his mappings from none; 0: nothing does. */
+static int count_changes(Enforce *e, pid_t pid, __u64 *ret) {
+        _cleanup_free_ EnforceWatch *w = NULL;
+        size_t n;
+        int r;
+
+        r = enforce_watches(e, &w, &n);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n; i++)
+                if ((pid_t) w[i].pid == pid && w[i].counted) {
+                        *ret = w[i].changes;
+                        return 1;
+                }
+        return 0;
+}
+
+/* Lets it do everything once it is admitted, a move of a mapping among that: it has to be noticed. */
+static int prove_admitted(Enforce *e, Proof *p, char **ret_why) {
+        __u64 before, after;
+        Answer a;
+        int r;
+
+        r = count_changes(e, p->pid, &before);
+        if (r > 0) {
+                r = ask(p, &a);
+                if (r >= 0)
+                        r = judge(&a, true, "a process that was admitted", ret_why);
+                if (r <= 0)
+                        return r;
+                r = count_changes(e, p->pid, &after);
+                if (r > 0 && (after != before || !a.moved))
+                        return 1;
+        }
+        if (r < 0)
+                return r;
+        *ret_why = strdup("nothing tells when a process moves what it maps, which so may hide");
+        return 0;
+}
+
 static int prove(Enforce *e, Proof *p, int fd, dev_t devnum, uint64_t granule, char **ret_why) {
         const EnforceLease lease = {
                         .number = ENFORCE_NUMBER_PROOF,
@@ -189,9 +259,7 @@ static int prove(Enforce *e, Proof *p, int fd, dev_t devnum, uint64_t granule, c
         if (r >= 0)
                 r = enforce_admit(e, p->pidfd, lease.number, NULL, NULL);
         if (r >= 0)
-                r = ask(p, &a);
-        if (r >= 0)
-                r = judge(&a, true, "a process that was admitted", ret_why);
+                r = prove_admitted(e, p, ret_why);
         if (r <= 0)
                 return r;
         r = enforce_revoke(e, lease.number);

@@ -16,11 +16,26 @@
 /* Everything of every device: egmd itself. Not inherited. */
 #define ENFORCE_BEARER_ALL 1U
 
+/* With it a number is no right, but whoever bears it may come to have mappings of who has: he shares memory with him since before that
+ * one was admitted. Whoever looks for mappings of the number looks at him, too. */
+#define ENFORCE_NUMBER_BARE (1ULL << 63)
+
 typedef struct EnforceBearer {
-        __u32 flags;
-        __u32 n;
-        __u64 numbers[ENFORCE_NUMBERS_MAX];
+        __u64 flags;
+        __u64 moves; /* of mappings, where the kernel does not count changes of memory */
+        __u64 numbers[ENFORCE_NUMBERS_MAX]; /* up to the first 0 */
 } EnforceBearer;
+
+/* Who is being given a number. The programs find out the rest. */
+typedef struct EnforceAdmission {
+        __u64 pid; /* 0: nobody */
+        __u64 number;
+        __u64 memory; /* the process's; 0: not found */
+        __u64 users;  /* how often that is in use */
+        __u64 marked; /* processes that were given it now */
+        __u64 full;   /* processes that bear too many already */
+        __u64 failed; /* processes for which there was no memory */
+} EnforceAdmission;
 
 typedef struct EnforceSlice {
         __u64 rdev; /* as the kernel has it: major << 20 | minor */
@@ -52,8 +67,9 @@ typedef struct EnforceFlight {
 typedef struct EnforceWatch {
         __u64 number;
         __u64 pid;
-        __u64 memory;  /* which it is; 0: the kernel does not tell */
+        __u64 memory;  /* which it is */
         __u64 changes; /* how often it has changed */
+        __u64 counted; /* 0: nobody counts that */
 } EnforceWatch;
 
 /* What a process maps of a gated device. */

@@ -27,6 +27,9 @@ struct seqcount {
 };
 /* Counts changes of its mappings: plainly at first, then as a seqcount. */
 struct mm_struct {
+        struct {
+                int counter;
+        } mm_users;
         int mm_lock_seq;
 };
 struct mm_struct___seqcount {
@@ -40,6 +43,7 @@ struct vm_area_struct {
         struct file *vm_file;
 };
 struct task_struct {
+        unsigned flags;
         int pid;
         int tgid;
         __u64 start_boottime;
@@ -96,6 +100,7 @@ struct linux_binprm;
 #define S_IFMT 0170000
 #define S_IFCHR 0020000
 #define CLONE_THREAD 0x00010000
+#define PF_KTHREAD 0x00200000
 #define VM_MAYSHARE 0x80UL
 #define MAP_TYPE 0x0f
 #define MAP_PRIVATE 0x02
@@ -132,6 +137,14 @@ struct {
         __type(key, __u32);
         __type(value, __u64);
 } highest SEC(".maps");
+
+/* The first: who is being admitted. The second: children that there was no memory for, ever since. */
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, 2);
+        __type(key, __u32);
+        __type(value, EnforceAdmission);
+} admission SEC(".maps");
 
 static __always_inline int gated(struct file *file, __u32 *ret_rdev) {
         struct inode *inode = file->f_inode;
@@ -177,9 +190,12 @@ static __always_inline int bearer_may(__u64 rdev, __u64 start, __u64 size, int b
         if (!by_mmap)
                 return 0;
         for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
-                if (i >= b->n)
+                __u64 number = b->numbers[i];
+
+                if (number == 0)
                         return 0;
-                if (lease_allows(b->numbers[i], rdev, start, size))
+                /* A bare one is never there. */
+                if (lease_allows(number, rdev, start, size))
                         return 1;
         }
         return 0;
@@ -228,12 +244,80 @@ int BPF_PROG(egm_fork, struct task_struct *task, unsigned long clone_flags, int 
         if (ret != 0 || (clone_flags & CLONE_THREAD))
                 return ret;
         b = bpf_task_storage_get(&bearers, parent->group_leader, 0, 0);
-        if (!b || b->n == 0)
+        if (!b || b->numbers[0] == 0)
                 return 0;
         c = bpf_task_storage_get(&bearers, task, b, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (!c)
                 return -ENOMEM;
         c->flags = 0;
+        return 0;
+}
+
+/* 0: it is not there and there is no room. Others may add at the same time, nobody takes away. */
+static __always_inline int add_number(EnforceBearer *b, __u64 number) {
+        for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                __u64 *at = b->numbers + i, old = *at;
+
+                if (old == 0)
+                        old = __sync_val_compare_and_swap(at, 0, number);
+                if (old == 0 || old == number || (old | ENFORCE_NUMBER_BARE) == number)
+                        return 1;
+                if (old == (number | ENFORCE_NUMBER_BARE)) {
+                        *at = number;
+                        return 1;
+                }
+        }
+        return 0;
+}
+
+/* It began with what was there when the fork began: what came behind comes behind. 0: it has something else there. */
+static __always_inline int take_over(EnforceBearer *c, const EnforceBearer *b) {
+        for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                __u64 number = b->numbers[i], old = c->numbers[i];
+
+                if (number == 0)
+                        return 1;
+                if (old == 0)
+                        old = __sync_val_compare_and_swap(c->numbers + i, 0, number);
+                if (old != 0 && old != number)
+                        return 0;
+        }
+        return 1;
+}
+
+/* The child is there, with its copy of the memory or its share in it, and has not run. What its parent was given since the fork
+ * began is its own, too; and what is being given to others who share the parent's memory. First who is being admitted, then what
+ * the parent has: the latter comes before the end of the former. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(egm_forked, struct task_struct *parent, struct task_struct *child) {
+        EnforceAdmission *a, *trouble;
+        __u32 first = 0, second = 1;
+        __u64 memory, number = 0;
+        EnforceBearer *b, *c;
+
+        a = bpf_map_lookup_elem(&admission, &first);
+        trouble = bpf_map_lookup_elem(&admission, &second);
+        if (!a || !trouble || child->pid != child->tgid)
+                return 0;
+        memory = __sync_fetch_and_add(&a->memory, 0);
+        if (memory != 0 && memory == (__u64) parent->mm)
+                number = a->number | ENFORCE_NUMBER_BARE;
+        b = bpf_task_storage_get(&bearers, parent->group_leader, 0, 0);
+        if (number == 0 && (!b || b->numbers[0] == 0))
+                return 0;
+        c = bpf_task_storage_get(&bearers, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!c) {
+                __sync_fetch_and_add(&trouble->failed, 1);
+                return 0;
+        }
+        if (b && !take_over(c, b)) {
+                for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++)
+                        c->numbers[i] = b->numbers[i];
+                /* Perhaps without what it was given a moment ago. */
+                a->full++;
+        }
+        if (number != 0 && !add_number(c, number))
+                a->full++;
         return 0;
 }
 
@@ -252,7 +336,7 @@ int BPF_PROG(egm_exec, struct linux_binprm *bprm, struct file *file, int ret) {
                 return 0;
         }
         (void) bpf_task_storage_delete(&bearers, task);
-        if (!b || b->n == 0)
+        if (!b || b->numbers[0] == 0)
                 return 0;
         c = bpf_task_storage_get(&bearers, task, b, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (!c)
@@ -261,14 +345,49 @@ int BPF_PROG(egm_exec, struct linux_binprm *bprm, struct file *file, int ret) {
         return 0;
 }
 
+/* Gives a process its number, and a bare one to all who share its memory. */
+SEC("iter/task")
+int egm_admit(struct bpf_iter__task *ctx) {
+        struct task_struct *task = ctx->task;
+        EnforceAdmission *a;
+        struct mm_struct *mm;
+        EnforceBearer *b;
+        __u32 first = 0;
+        __u64 number;
+
+        a = bpf_map_lookup_elem(&admission, &first);
+        if (!task || !a || a->pid == 0)
+                return 0;
+        mm = task->mm;
+        if (!mm || (task->flags & PF_KTHREAD))
+                return 0;
+        number = a->number;
+        if ((__u64) task->tgid == a->pid) {
+                (void) __sync_lock_test_and_set(&a->memory, (__u64) mm);
+                a->users = mm->mm_users.counter;
+        } else if ((__u64) mm == a->memory)
+                number |= ENFORCE_NUMBER_BARE;
+        else
+                return 0;
+        b = bpf_task_storage_get(&bearers, task->group_leader, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!b)
+                a->failed++;
+        else if (!(b->flags & ENFORCE_BEARER_ALL) && !add_number(b, number))
+                a->full++;
+        else
+                a->marked++;
+        return 0;
+}
+
 /* Threads of bearers inside mmap(): such a one may have passed the gate already, and its mapping is not to be seen yet. The same
  * goes for fork(): the child has its copy of the mappings before anybody can see the child. One that has left is found, too,
- * until it enters the kernel again, be it by an interrupt. And all bearers, by their leaders: who was forked while others were
- * looked at can have a mapping from one that has gone. */
+ * until it enters the kernel again, be it by an interrupt, or has ended. And all bearers, by their leaders: who was forked while
+ * others were looked at can have a mapping from one that has gone. */
 SEC("iter/task")
 int egm_flights(struct bpf_iter__task *ctx) {
         struct task_struct *task = ctx->task;
         struct seq_file *seq = ctx->meta->seq;
+        int maps = 0, forks = 0;
         EnforceFlight flight = {};
         struct pt_regs *regs;
         EnforceBearer *b;
@@ -276,20 +395,37 @@ int egm_flights(struct bpf_iter__task *ctx) {
         if (!task)
                 return 0;
         b = bpf_task_storage_get(&bearers, task->group_leader, 0, 0);
-        if (!b || b->n == 0)
+        if (!b || b->numbers[0] == 0)
                 return 0;
-        regs = (struct pt_regs *) bpf_task_pt_regs(task);
-        flight.under_way = REGS_NUMBER(regs) == NR_MMAP || IS_FORK(REGS_NUMBER(regs));
-        if (!flight.under_way && task->pid != task->tgid)
+        if (task->mm) {
+                regs = (struct pt_regs *) bpf_task_pt_regs(task);
+                maps = REGS_NUMBER(regs) == NR_MMAP;
+                forks = IS_FORK(REGS_NUMBER(regs));
+        }
+        if (!maps && !forks && task->pid != task->tgid)
                 return 0;
         flight.pid = task->tgid;
         flight.started = task->group_leader->start_boottime;
         for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
-                if (i >= b->n)
+                __u64 number = b->numbers[i];
+
+                if (number == 0)
                         break;
-                flight.number = b->numbers[i];
+                flight.number = number & ~ENFORCE_NUMBER_BARE;
+                flight.under_way = forks || (maps && flight.number == number);
                 bpf_seq_write(seq, &flight, sizeof(flight));
         }
+        return 0;
+}
+
+/* Moves of mappings, by those who bear numbers. */
+SEC("fentry/copy_vma")
+int egm_moves(void *ctx) {
+        struct task_struct *task = bpf_get_current_task_btf();
+        EnforceBearer *b = bpf_task_storage_get(&bearers, task->group_leader, 0, 0);
+
+        if (b)
+                __sync_fetch_and_add(&b->moves, 1);
         return 0;
 }
 
@@ -317,21 +453,23 @@ int egm_bearers(struct bpf_iter__task *ctx) {
                 return 0;
         leader = task->group_leader;
         b = bpf_task_storage_get(&bearers, leader, 0, 0);
-        if (!b || b->n == 0)
+        if (!b || b->numbers[0] == 0)
                 return 0;
         mm = task->mm;
         /* The first thread may have ended before the others. */
         if (!mm || (task->pid != task->tgid && leader->mm))
                 return 0;
         watch.pid = task->tgid;
-        watch.changes = changes_of(mm);
-        if (bpf_core_field_exists(s->mm_lock_seq.sequence) ||
-            bpf_core_field_exists(mm->mm_lock_seq))
-                watch.memory = (__u64) mm;
+        watch.memory = (__u64) mm;
+        watch.changes = changes_of(mm) + b->moves;
+        watch.counted = bpf_core_field_exists(s->mm_lock_seq.sequence) ||
+                        bpf_core_field_exists(mm->mm_lock_seq);
         for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
-                if (i >= b->n)
+                __u64 number = b->numbers[i];
+
+                if (number == 0)
                         break;
-                watch.number = b->numbers[i];
+                watch.number = number & ~ENFORCE_NUMBER_BARE;
                 bpf_seq_write(seq, &watch, sizeof(watch));
         }
         return 0;

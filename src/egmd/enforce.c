@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <linux/membarrier.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "enforce.h"
 #include "pidfd.h"
 
+/* Nobody executes one program after the other all the time. */
+#define TRIES 8U
+
 struct Enforce {
         const EnforceOps *ops;
         void *userdata;
         bool continued;
+        pthread_mutex_t admission;
 };
 
 int enforce_new(const EnforceOps *ops, void *userdata, bool continued, Enforce **ret) {
@@ -22,6 +27,7 @@ int enforce_new(const EnforceOps *ops, void *userdata, bool continued, Enforce *
         if (!e)
                 return -ENOMEM;
         *e = (Enforce){.ops = ops, .userdata = userdata, .continued = continued};
+        (void) pthread_mutex_init(&e->admission, NULL);
         *ret = e;
         return 0;
 }
@@ -30,6 +36,7 @@ Enforce *enforce_free(Enforce *e) {
         if (!e)
                 return NULL;
         e->ops->free(e->userdata);
+        (void) pthread_mutex_destroy(&e->admission);
         return mfree(e);
 }
 
@@ -130,23 +137,86 @@ __u64 enforce_next_number(Enforce *e) {
 }
 
 static bool bears(const EnforceBearer *b, __u64 number) {
-        for (__u32 i = 0; i < b->n; i++)
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX && b->numbers[i] != 0; i++)
                 if (b->numbers[i] == number)
                         return true;
         return false;
 }
 
-static void make_room(EnforceBearer *b, enforce_keep_t keep, void *userdata) {
-        __u32 n = 0;
+static bool is_full(const EnforceBearer *b) {
+        return b->numbers[ENFORCE_NUMBERS_MAX - 1] != 0;
+}
 
-        for (__u32 i = 0; i < b->n; i++)
-                if (!keep || keep(b->numbers[i], userdata))
+static void make_room(EnforceBearer *b, enforce_keep_t keep, void *userdata) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++)
+                if (!keep || keep(b->numbers[i] & ~ENFORCE_NUMBER_BARE, userdata))
                         b->numbers[n++] = b->numbers[i];
-        b->n = n;
+        memset(b->numbers + n, 0, (ENFORCE_NUMBERS_MAX - n) * sizeof(*b->numbers));
+}
+
+/* 1: it has it already; 0: it has room for it. */
+static int prepare(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void *userdata) {
+        EnforceBearer b = {};
+        int r;
+
+        r = e->ops->get_bearer(e->userdata, pidfd, &b);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        /* We may map anything, and what we bear our children would. */
+        if ((b.flags & ENFORCE_BEARER_ALL) || bears(&b, number))
+                return 1;
+        if (!is_full(&b) || bears(&b, number | ENFORCE_NUMBER_BARE))
+                return 0;
+        make_room(&b, keep, userdata);
+        if (is_full(&b))
+                return -EUSERS;
+        r = e->ops->set_bearer(e->userdata, pidfd, &b);
+        return r == -ENOENT ? -ESRCH : r;
+}
+
+static int mark(Enforce *e, EnforceAdmission *a, bool everybody) {
+        int r;
+
+        a->marked = 0;
+        r = e->ops->admit(e->userdata, a, everybody);
+        if (r < 0)
+                return r;
+        if (a->full > 0)
+                return -EUSERS;
+        if (a->failed > 0)
+                return -ENOMEM;
+        return a->marked == 0 ? -ESRCH : 0;
+}
+
+/* Who shares its memory may leave others behind that have its mappings, so he has to be known, too, before there are any. A look at all
+ * processes does not see one that each time is another one already; but from the moment on that the memory is known, what
+ * is forked of it is known as well (egm_forked). So all are once they were looked at, if the process did not execute something
+ * meanwhile: it has other memory then. One that has its memory for itself is enough. */
+static int mark_all(Enforce *e, EnforceAdmission *a) {
+        for (unsigned i = 0; i < TRIES; i++) {
+                __u64 memory;
+                int r;
+
+                r = mark(e, a, false);
+                if (r < 0)
+                        return r;
+                memory = a->memory;
+                if (a->users != 1) {
+                        r = mark(e, a, true);
+                        if (r < 0)
+                                return r;
+                }
+                r = mark(e, a, false);
+                if (r < 0 || a->memory == memory)
+                        return r;
+        }
+        return -EBUSY;
 }
 
 int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void *userdata) {
-        EnforceBearer b = {};
+        EnforceAdmission nobody = {}, a = {.number = number | ENFORCE_NUMBER_BARE};
         pid_t pid;
         int r;
 
@@ -156,21 +226,22 @@ int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void
         r = pidfd_get_pid(pidfd, &pid);
         if (r < 0)
                 return r;
-        r = e->ops->get_bearer(e->userdata, pidfd, &b);
-        if (r < 0 && r != -ENOENT)
-                return r;
-        /* We may map anything, and what we bear our children would. */
-        if ((b.flags & ENFORCE_BEARER_ALL) || bears(&b, number))
-                return 0;
-        if (b.n >= ENFORCE_NUMBERS_MAX)
-                make_room(&b, keep, userdata);
-        if (b.n >= ENFORCE_NUMBERS_MAX)
-                return -EUSERS;
-        b.numbers[b.n++] = number;
-        r = e->ops->set_bearer(e->userdata, pidfd, &b);
-        if (r == -ENOENT)
-                return -ESRCH;
-        return r < 0 ? r : 1;
+        a.pid = (__u64) pid;
+        (void) pthread_mutex_lock(&e->admission);
+        r = prepare(e, pidfd, number, keep, userdata);
+        if (r == 0) {
+                r = mark_all(e, &a);
+                if (r >= 0) {
+                        a.number = number;
+                        r = mark(e, &a, false);
+                }
+                /* Until then children are given it that are none of its. */
+                (void) e->ops->admit(e->userdata, &nobody, false);
+                r = r < 0 ? r : 1;
+        } else if (r > 0)
+                r = 0;
+        (void) pthread_mutex_unlock(&e->admission);
+        return r;
 }
 
 int enforce_flights(Enforce *e, EnforceFlight **ret, size_t *ret_n) {

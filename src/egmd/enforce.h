@@ -24,6 +24,9 @@ typedef struct EnforceOps {
         int (*next_lease)(void *u, const __u64 *after, __u64 *ret);
         int (*get_bearer)(void *u, int pidfd, EnforceBearer *ret); /* -ENOENT */
         int (*set_bearer)(void *u, int pidfd, const EnforceBearer *b);
+        /* Gives a->pid the number, and of everybody else, if he is to be asked, those who share its memory a bare one. Goes on with what
+         * *a says. */
+        int (*admit)(void *u, EnforceAdmission *a, bool everybody);
         int (*get_highest)(void *u, __u64 *ret);
         int (*set_highest)(void *u, __u64 number);
         int (*flights)(void *u, EnforceFlight **ret, size_t *ret_n);
@@ -97,5 +100,5 @@ int enforce_check(Enforce *e);
  * written. 1: it holds; 0: it does not, and *ret_why says what; an error says nothing about it. */
 int enforce_prove(Enforce *e, int fd, dev_t devnum, uint64_t granule, char **ret_why);
 
-/* For enforce-prove: numbers of leases start at 1. */
-#define ENFORCE_NUMBER_PROOF 0
+/* For enforce-prove: no lease comes to have it. */
+#define ENFORCE_NUMBER_PROOF (1ULL << 62)

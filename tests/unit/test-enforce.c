@@ -19,6 +19,12 @@ typedef struct Fake {
         size_t n;
         EnforceBearer bearer; /* of the one process there is */
         bool has_bearer;
+        EnforceBearer sharer; /* of the one that shares its memory */
+        bool shared;
+        unsigned executes; /* so often it has other memory at the next pass */
+        __u64 memory;
+        unsigned passes, passes_of_all;
+        EnforceAdmission admission;
         __u64 highest;
         __u64 highest_at_set;       /* when a lease came last */
         int fail;                   /* the next change */
@@ -111,6 +117,53 @@ static int fake_set_bearer(void *u, int pidfd, const EnforceBearer *b) {
         return 0;
 }
 
+/* As the programs do it. */
+static bool give(EnforceBearer *b, __u64 number) {
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                __u64 *at = b->numbers + i;
+
+                if (*at == 0 || *at == (number | ENFORCE_NUMBER_BARE))
+                        *at = number;
+                if (*at == number || (*at | ENFORCE_NUMBER_BARE) == number)
+                        return true;
+        }
+        return false;
+}
+
+static int fake_admit(void *u, EnforceAdmission *a, bool everybody) {
+        Fake *f = u;
+        int r = failing(f);
+
+        f->admission = *a;
+        if (r < 0 || a->pid == 0)
+                return r;
+        f->passes++;
+        f->passes_of_all += everybody;
+        if (f->executes > 0) {
+                f->executes--;
+                f->memory++;
+                f->shared = false;
+        }
+        a->memory = f->memory;
+        a->users = f->shared ? 2 : 1;
+        if (give(&f->bearer, a->number))
+                a->marked++;
+        else
+                a->full++;
+        f->has_bearer = true;
+        if (everybody && f->shared && !give(&f->sharer, a->number | ENFORCE_NUMBER_BARE))
+                a->full++;
+        return 0;
+}
+
+static size_t count(const EnforceBearer *b) {
+        size_t n = 0;
+
+        while (n < ENFORCE_NUMBERS_MAX && b->numbers[n] != 0)
+                n++;
+        return n;
+}
+
 static int fake_get_highest(void *u, __u64 *ret) {
         *ret = ((Fake *) u)->highest;
         return 0;
@@ -174,6 +227,7 @@ static const EnforceOps ops = {
                 .next_lease = fake_next_lease,
                 .get_bearer = fake_get_bearer,
                 .set_bearer = fake_set_bearer,
+                .admit = fake_admit,
                 .get_highest = fake_get_highest,
                 .set_highest = fake_set_highest,
                 .flights = fake_flights,
@@ -279,7 +333,7 @@ static int child_end(void **state) {
 
 static void test_admit(void **state) {
         _cleanup_close_ int pidfd = child_pidfd();
-        Fake f = {};
+        Fake f = {.memory = 1};
         _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
 
         assert_int_equal(enforce_admit(e, STDIN_FILENO, 1, NULL, NULL), -EBADF);
@@ -287,42 +341,86 @@ static void test_admit(void **state) {
         assert_int_equal(enforce_admit(e, pidfd, 1, NULL, NULL), 1);
         assert_int_equal(enforce_admit(e, pidfd, 1, NULL, NULL), 0);
         assert_int_equal(enforce_admit(e, pidfd, 2, NULL, NULL), 1);
-        assert_int_equal(f.bearer.n, 2);
+        assert_int_equal(count(&f.bearer), 2);
         assert_int_equal(f.bearer.numbers[0], 1);
         assert_int_equal(f.bearer.numbers[1], 2);
         assert_int_equal(f.bearer.flags, 0);
+        assert_int_equal(f.admission.pid, 0);
+        /* Nobody shares its memory, so nobody else is asked. */
+        assert_int_equal(f.passes_of_all, 0);
         f.fail = -ENOENT;
-        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), -ESRCH);
-        assert_int_equal(f.bearer.n, 2);
+        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), -ENOENT);
+        assert_int_equal(count(&f.bearer), 2);
         /* What may map all is left as it is: its children would inherit numbers. */
         f.bearer = (EnforceBearer){.flags = ENFORCE_BEARER_ALL};
         assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), 0);
-        assert_int_equal(f.bearer.n, 0);
+        assert_int_equal(count(&f.bearer), 0);
+}
+
+/* Who shares its memory is known before it has a right, and has none himself. */
+static void test_sharer(void **state) {
+        _cleanup_close_ int pidfd = child_pidfd();
+        Fake f = {.memory = 1, .shared = true};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        assert_int_equal(enforce_admit(e, pidfd, 1, NULL, NULL), 1);
+        assert_int_equal(f.passes_of_all, 1);
+        assert_int_equal(f.bearer.numbers[0], 1);
+        assert_int_equal(f.sharer.numbers[0], 1 | ENFORCE_NUMBER_BARE);
+        assert_int_equal(count(&f.sharer), 1);
+        /* Bare first, and what was bare becomes a right. */
+        f.bearer.numbers[1] = 2 | ENFORCE_NUMBER_BARE;
+        assert_int_equal(enforce_admit(e, pidfd, 2, NULL, NULL), 1);
+        assert_int_equal(f.bearer.numbers[1], 2);
+        assert_int_equal(count(&f.bearer), 2);
+        /* No room for him is none for it. */
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++)
+                f.sharer.numbers[i] = 100 + i;
+        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), -EUSERS);
+        assert_int_equal(f.bearer.numbers[2], 3 | ENFORCE_NUMBER_BARE);
+        assert_int_equal(f.admission.pid, 0);
+}
+
+/* Who executes something meanwhile has other memory, and others may share that. */
+static void test_executes(void **state) {
+        _cleanup_close_ int pidfd = child_pidfd();
+        Fake f = {.memory = 1, .executes = 2};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        assert_int_equal(enforce_admit(e, pidfd, 1, NULL, NULL), 1);
+        assert_int_equal(f.passes, 5);
+        assert_int_equal(f.bearer.numbers[0], 1);
+        f.executes = 1000;
+        assert_int_equal(enforce_admit(e, pidfd, 2, NULL, NULL), -EBUSY);
+        assert_int_equal(f.bearer.numbers[1], 2 | ENFORCE_NUMBER_BARE);
+        assert_int_equal(f.admission.pid, 0);
 }
 
 /* Numbers that nothing can depend on any more make room, others do not. */
 static void test_full(void **state) {
         _cleanup_close_ int pidfd = child_pidfd();
-        Fake f = {};
+        Fake f = {.memory = 1};
         _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
 
         for (__u64 i = 1; i <= ENFORCE_NUMBERS_MAX; i++)
                 assert_int_equal(enforce_admit(e, pidfd, 2 * i, is_even, NULL), 1);
         assert_int_equal(enforce_admit(e, pidfd, 2, is_even, NULL), 0);
         assert_int_equal(enforce_admit(e, pidfd, 1, is_even, NULL), -EUSERS);
-        assert_int_equal(f.bearer.n, ENFORCE_NUMBERS_MAX);
+        assert_int_equal(count(&f.bearer), ENFORCE_NUMBERS_MAX);
         f.bearer.numbers[0] = 1001;
-        f.bearer.numbers[9] = 1003;
+        f.bearer.numbers[9] = 1003 | ENFORCE_NUMBER_BARE;
+        f.bearer.numbers[10] |= ENFORCE_NUMBER_BARE;
         assert_int_equal(enforce_admit(e, pidfd, 1000, is_even, NULL), 1);
-        assert_int_equal(f.bearer.n, ENFORCE_NUMBERS_MAX - 1);
+        assert_int_equal(count(&f.bearer), ENFORCE_NUMBERS_MAX - 1);
         assert_int_equal(f.bearer.numbers[0], 4);
+        assert_int_equal(f.bearer.numbers[8], 22 | ENFORCE_NUMBER_BARE);
         assert_int_equal(f.bearer.numbers[ENFORCE_NUMBERS_MAX - 2], 1000);
 }
 
 /* A list of mappings is as good as those who bear numbers have been quiet. */
 static void test_look(void **state) {
-        const EnforceWatch quiet = {.number = 3, .pid = 7, .memory = 1, .changes = 5};
-        const EnforceWatch other = {.number = 4, .pid = 8, .memory = 2, .changes = 5};
+        const EnforceWatch quiet = {.number = 3, .pid = 7, .memory = 1, .changes = 5, .counted = 1};
+        const EnforceWatch other = {.number = 4, .pid = 8, .memory = 2, .changes = 5, .counted = 1};
         EnforceWatch changed = quiet;
         Fake f = {.looks = 100, .watches = {{quiet, other}, {other, quiet}}};
         _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
@@ -363,7 +461,7 @@ static void test_look(void **state) {
         /* A child that was not there before, and one that is not any more. */
         f.looks = 100;
         f.watches[1][1] = quiet;
-        f.watches[1][2] = (EnforceWatch){.number = 3, .pid = 9, .memory = 3};
+        f.watches[1][2] = (EnforceWatch){.number = 3, .pid = 9, .memory = 3, .counted = 1};
         assert_int_equal(enforce_look(e, &l), 0);
         assert_int_equal(l.n_flights, 1);
         assert_int_equal(l.flights[0].pid, 9);
@@ -375,7 +473,7 @@ static void test_look(void **state) {
         enforce_look_done(&l);
 
         /* Where nothing counts changes, or mappings cannot be listed, nothing is known. */
-        f.watches[0][0].memory = f.watches[1][1].memory = 0;
+        f.watches[0][0].counted = f.watches[1][1].counted = 0;
         assert_int_equal(enforce_look(e, &l), -EOPNOTSUPP);
         f.listing = -EIO;
         assert_int_equal(enforce_look(e, &l), -EIO);
@@ -414,6 +512,8 @@ int main(void) {
                         cmocka_unit_test(test_revoke),
                         cmocka_unit_test(test_keep_only),
                         cmocka_unit_test_teardown(test_admit, child_end),
+                        cmocka_unit_test_teardown(test_sharer, child_end),
+                        cmocka_unit_test_teardown(test_executes, child_end),
                         cmocka_unit_test_teardown(test_full, child_end),
                         cmocka_unit_test(test_look),
                         cmocka_unit_test(test_lsm),

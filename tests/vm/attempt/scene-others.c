@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -67,13 +69,49 @@ static int splice_device(const Actor *a) {
         return look_at(page, PAGE);
 }
 
+/* ---- what others would keep of the actor's own, though it is not mapped any more ---- */
+
+static int keep_in_pipe(const Actor *a, void *p) {
+        const struct iovec iov = {p, PAGE};
+        uint64_t page[PAGE / sizeof(uint64_t)] = {};
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0 || vmsplice(fds[1], &iov, 1, SPLICE_F_NONBLOCK) < 0 ||
+            read(fds[0], page, PAGE) < 0)
+                return -errno;
+        return look_at(page, PAGE);
+}
+
+static int keep_in_socket(const Actor *a, void *p) {
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        _cleanup_close_ int server = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        _cleanup_close_ int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        uint64_t page[PAGE / sizeof(uint64_t)] = {};
+        socklen_t size = sizeof(address);
+        int one = 1;
+
+        if (bind(server, (struct sockaddr *) &address, size) < 0 ||
+            getsockname(server, (struct sockaddr *) &address, &size) < 0 ||
+            connect(client, (struct sockaddr *) &address, size) < 0 ||
+            setsockopt(client, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)) < 0 ||
+            send(client, p, PAGE, MSG_ZEROCOPY) < 0 || recv(server, page, PAGE, 0) < 0)
+                return -errno;
+        return look_at(page, PAGE);
+}
+
 static void play_others(Actor *a) {
+        void *p;
+
         report(a, "tenant-read", copy_remote(a, false));
         report(a, "tenant-write", copy_remote(a, true));
         report(a, "tenant-proc-mem", copy_from_proc(a));
         report(a, "tenant-peek", peek(a));
         report(a, "device-read", read_device(a));
         report(a, "device-splice", splice_device(a));
+        p = map_own(a);
+        report(a, "kept-in-pipe", keep_in_pipe(a, p));
+        report(a, "kept-in-socket", keep_in_socket(a, p));
 }
 
 const Scene scene_others = {.name = "others", .play = play_others};
