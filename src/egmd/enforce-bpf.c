@@ -268,7 +268,8 @@ static int kernel_check(void *u) {
         Kernel *k = u;
         int r;
 
-        r = enforce_pins_complete(k->dir);
+        /* None: it was gone the last time, too. */
+        r = k->dir < 0 ? 0 : enforce_pins_complete(k->dir);
         if (r != 0)
                 return r < 0 ? r : 0;
         /* The directory itself may be another by now. */
