@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <linux/ioctl.h>
+
 #include "macro.h"
 
 /* What the drivers that export dma-bufs take (ioctl 101), in their own form. */
@@ -17,3 +19,5 @@ typedef struct DmabufExport {
         uint32_t open_flags; /* of the dma-buf's descriptor */
         DmabufRange ranges[];
 } DmabufExport;
+
+#define EGM_EXPORT_DMABUF _IOWR('E', 101, DmabufExport)

@@ -16,13 +16,14 @@ static const unsigned char object[] __attribute__((aligned(8))) = {
 };
 
 #define N_MAPS 4
-#define N_PROGRAMS 5
+#define N_PROGRAMS 7
 
 typedef enum MapIndex { MAP_BEARERS, MAP_LEASES, MAP_DEVICES, MAP_HIGHEST } MapIndex;
 /* The order of both is that of enforce_pins. */
 static const char *const map_names[N_MAPS] = {"bearers", "leases", "devices", "highest"};
-static const char *const program_names[N_PROGRAMS] = {"egm_mmap", "egm_mprotect", "egm_fork",
-                                                      "egm_exec", "egm_forked"};
+static const char *const program_names[N_PROGRAMS] = {
+                "egm_mmap",   "egm_mprotect", "egm_fork",        "egm_exec",
+                "egm_forked", "egm_ioctl",    "egm_ioctl_compat"};
 
 typedef struct Kernel {
         struct bpf_object *object;
@@ -395,10 +396,23 @@ static void spare(const Kernel *k, const char *program, const char *what,
                                 bpf_object__find_program_by_name(k->object, program), false);
 }
 
+/* Some kernels have one hook for both. */
+static int place_compat(const Kernel *k) {
+        struct bpf_program *p;
+
+        if (libbpf_find_vmlinux_btf_id("file_ioctl_compat", BPF_LSM_MAC) >= 0)
+                return 0;
+        p = bpf_object__find_program_by_name(k->object, "egm_ioctl_compat");
+        return p ? bpf_program__set_attach_target(p, 0, "file_ioctl") : -EBADMSG;
+}
+
 static int load(Kernel *k) {
         struct bpf_program *p;
         int r;
 
+        r = place_compat(k);
+        if (r < 0)
+                return r;
         spare(k, "egm_mappings", "task_vma", BPF_TRACE_ITER);
         spare(k, "egm_moves", "copy_vma", BPF_TRACE_FENTRY);
         r = bpf_object__load(k->object);

@@ -14,8 +14,9 @@
         { name, ENFORCE_PIN_DIRECTORY "/" name }
 
 const EnforcePin enforce_pins[ENFORCE_N_PINS] = {
-                PIN("bearers"),  PIN("leases"), PIN("devices"), PIN("highest"), PIN("mmap"),
-                PIN("mprotect"), PIN("fork"),   PIN("exec"),    PIN("forked"),
+                PIN("bearers"), PIN("leases"),   PIN("devices"),      PIN("highest"),
+                PIN("mmap"),    PIN("mprotect"), PIN("fork"),         PIN("exec"),
+                PIN("forked"),  PIN("ioctl"),    PIN("ioctl-compat"),
 };
 
 static int open_directory(int *ret_fd) {

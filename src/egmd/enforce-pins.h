@@ -14,7 +14,7 @@ typedef struct EnforcePin {
 } EnforcePin;
 
 /* Maps, then links. */
-#define ENFORCE_N_PINS 9U
+#define ENFORCE_N_PINS 11U
 extern const EnforcePin enforce_pins[ENFORCE_N_PINS];
 
 /* The directory, made when it is not there: ours alone. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 #include <sys/wait.h>
 #include <signal.h>
 
+#include "dmabuf-export.h"
 #include "enforce.h"
 #include "fd-util.h"
 #include "holders.h"
@@ -24,8 +26,9 @@ typedef enum Attempt {
         ATTEMPT_BOTH,
         ATTEMPT_OTHER_PAGES, /* remap_file_pages() within what is mapped */
         ATTEMPT_GROW,
-        ATTEMPT_PIN,   /* what a mapping shows, kept without one */
-        ATTEMPT_CHILD, /* the first granule, by a child of its own */
+        ATTEMPT_PIN,     /* what a mapping shows, kept without one */
+        ATTEMPT_COMMAND, /* what some drivers export bytes by */
+        ATTEMPT_CHILD,   /* the first granule, by a child of its own */
         _ATTEMPT_MAX,
 } Attempt;
 
@@ -40,6 +43,7 @@ static const struct {
                 [ATTEMPT_OTHER_PAGES] = {"other pages by remap_file_pages()", false, true},
                 [ATTEMPT_GROW] = {"growth by mremap()", false, false},
                 [ATTEMPT_PIN] = {"pages that a pipe keeps", false, false},
+                [ATTEMPT_COMMAND] = {"a command of the driver's", false, true},
                 [ATTEMPT_CHILD] = {"a mapping by a child inside the lease", true, true},
 };
 
@@ -122,6 +126,8 @@ static _Noreturn void child(int socket, int fd, size_t granule) {
                 a.errors[ATTEMPT_NEXT] = try_map(fd, granule, granule);
                 a.errors[ATTEMPT_BOTH] = try_map(fd, 0, 2 * granule);
                 try_on(fd, granule, &a);
+                /* With nothing that it could do: the programs are asked before the driver. */
+                a.errors[ATTEMPT_COMMAND] = ioctl(fd, EGM_EXPORT_DMABUF, NULL) < 0 ? errno : 0;
                 a.errors[ATTEMPT_CHILD] = try_by_child(fd, granule);
                 if (send(socket, &a, sizeof(a), MSG_NOSIGNAL) != sizeof(a))
                         break;

@@ -104,6 +104,9 @@ struct linux_binprm;
 #define VM_MAYSHARE 0x80UL
 #define MAP_TYPE 0x0f
 #define MAP_PRIVATE 0x02
+/* The driver's for its list of bad pages; FIOCLEX, FIONCLEX, FIONBIO. Every architecture here has the same numbers. */
+#define HARMLESS(command) \
+        ((command) == 0x4564 || (command) == 0x5451 || (command) == 0x5450 || (command) == 0x5421)
 #define PROT_BITS 7UL /* VM_READ, VM_WRITE and VM_EXEC are the same */
 
 const volatile __u32 page_shift = 12;
@@ -233,6 +236,26 @@ int BPF_PROG(egm_mprotect, struct vm_area_struct *vma, unsigned long reqprot, un
         if (bearer_may(rdev, (__u64) vma->vm_pgoff << page_shift, vma->vm_end - vma->vm_start, 1))
                 return 0;
         return -EACCES;
+}
+
+/* A driver's ioctl() may hand out any byte by other ways than mappings, as a dma-buf for one, and asks nobody. So none passes but
+ * what is known to do no harm. */
+static __always_inline int command_passes(struct file *file, unsigned int command) {
+        __u32 rdev;
+
+        return HARMLESS(command) || !gated(file, &rdev) || bearer_may(rdev, 0, 0, 0);
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(egm_ioctl, struct file *file, unsigned int command, unsigned long argument, int ret) {
+        return ret != 0 || command_passes(file, command) ? ret : -EACCES;
+}
+
+/* Calls of 32-bit programs have a hook of their own since Linux 6.8. Where there is none this one is where the other is. */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(egm_ioctl_compat, struct file *file, unsigned int command, unsigned long argument,
+             int ret) {
+        return ret != 0 || command_passes(file, command) ? ret : -EACCES;
 }
 
 /* A child bears what its parent does, or there is no child: one without could not work, and nobody would know why. */

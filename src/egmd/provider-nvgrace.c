@@ -10,7 +10,6 @@
 #include "provider.h"
 
 #define EGM_RETIRED_PAGES_LIST _IO('E', 100)
-#define EGM_EXPORT_DMABUF _IOWR('E', 101, DmabufExport)
 
 typedef struct NvgraceProvider {
         Provider provider;

@@ -2,6 +2,7 @@
 
 #include <err.h>
 #include <signal.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -60,6 +61,14 @@ int look_own(const Actor *a) {
 
 int look_before(const Actor *a) {
         return look(a->own.fd, a->own.offset - PAGE, PAGE);
+}
+
+Export export_of(uint64_t offset) {
+        return (Export){.argsz = sizeof(Export),
+                        .nr_ranges = 1,
+                        .open_flags = O_RDWR | O_CLOEXEC,
+                        .offset = offset,
+                        .length = PAGE};
 }
 
 void *map_own(const Actor *a) {

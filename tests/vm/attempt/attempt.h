@@ -59,6 +59,14 @@ typedef struct Scene {
         void (*play)(Actor *a);
 } Scene;
 
+/* What some drivers make a dma-buf of, of whatever range. */
+typedef struct Export {
+        uint32_t argsz, flags, nr_ranges, open_flags;
+        uint64_t offset, length;
+} Export;
+
+#define COMMAND_EXPORT 0xc0104565U
+
 /* ---- actor.c ---- */
 
 /* Maps, looks, unmaps: a Seen or -errno. */
@@ -70,6 +78,7 @@ int look_part(int fd, uint64_t offset, uint64_t size, uint64_t looked_at);
 int look_own(const Actor *a);
 int look_before(const Actor *a);
 void *map_own(const Actor *a);
+Export export_of(uint64_t offset);
 /* Writes to all pages. */
 int mark(int fd, uint64_t offset, uint64_t size, Writer writer);
 bool is_marked(const void *p, uint64_t size, Writer writer);
@@ -149,6 +158,7 @@ extern const Scene scene_unbound;
 extern const Scene scene_remap;
 extern const Scene scene_advice;
 extern const Scene scene_entry;
+extern const Scene scene_command;
 extern const Scene scene_trace;
 extern const Scene scene_trace_unbound;
 extern const Scene scene_process;

@@ -7,6 +7,7 @@
 
 /* Other ways into the kernel: those of 32-bit programs, which any program has. */
 
+#define NR32_IOCTL 54
 #define NR32_OLD_MMAP 90
 #define NR32_MMAP2 192
 #define NR32_REMAP_FILE_PAGES 257
@@ -84,6 +85,20 @@ static int look_remapped_32(const Actor *a, uint64_t offset) {
         return r;
 }
 
+static int look_exported_32(const Actor *a, uint64_t offset) {
+        Export *e = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+        _cleanup_close_ int fd = -EBADF;
+
+        if (e == MAP_FAILED)
+                return -errno;
+        *e = export_of(offset);
+        fd = int80(NR32_IOCTL, (const uint32_t[6]){(uint32_t) a->own.fd, COMMAND_EXPORT,
+                                                   (uint32_t) (uintptr_t) e});
+        (void) munmap(e, PAGE);
+        return fd < 0 ? fd : look(fd, 0, PAGE);
+}
+
 static int look_x32(const Actor *a, uint64_t offset) {
         void *p = (void *) syscall(NR_X32 + SYS_mmap, NULL, PAGE, PROT_READ, MAP_SHARED, a->own.fd,
                                    offset);
@@ -105,6 +120,7 @@ static void play_entry(Actor *a) {
         report(a, "int80-old-mmap-own", look_old_mmap(a, own));
         report(a, "int80-old-mmap-before", look_old_mmap(a, before));
         report(a, "int80-remap-file-pages-before", look_remapped_32(a, before));
+        report(a, "int80-command-export", look_exported_32(a, before));
         report(a, "x32-mmap-own", look_x32(a, own));
         report(a, "x32-mmap-before", look_x32(a, before));
 }

@@ -32,7 +32,7 @@ is "a region is enforced" "$(region egm4 Isolation)" enforced || {
 is "without a but" "$(region egm4 IsolationReason)" ""
 is "the other, too" "$(region egm5 Isolation)" enforced
 is "what keeps it so is for root alone" "$(stat -c '%a %u' $pins)" "700 0"
-is "and complete" "$(cd $pins && echo *)" "bearers devices exec fork forked highest leases mmap mprotect"
+is "and complete" "$(cd $pins && echo *)" "bearers devices exec fork forked highest ioctl ioctl-compat leases mmap mprotect"
 
 at=0
 if [ "$VARIANT" != K2 ]; then
