@@ -2,11 +2,8 @@
 
 #include <inttypes.h>
 
-#include "confine.h"
 #include "drain.h"
-#include "drain-claims.h"
-#include "fd-store.h"
-#include "holders.h"
+#include "drain-scan.h"
 #include "log.h"
 #include "manager.h"
 #include "turn.h"
@@ -22,32 +19,6 @@ typedef struct Culprit {
         bool still; /* so did the last look at them */
 } Culprit;
 
-/* One look at /proc: the worker's own while it runs. */
-typedef struct DrainScan {
-        Drain *drain; /* NULL: nobody waits for the outcome */
-        Worker *worker;
-        uint64_t turn;
-        HolderDevice *devices;
-        Region **regions; /* same order; only compared, never followed, once the scan is over; NULL for a dma-buf */
-        uint64_t *dmabuf_of; /* same order: the lease whose dma-buf it is, or 0 */
-        size_t n;
-        pid_t *pids; /* NULL: everybody */
-        size_t n_pids;
-        bool ignore_inaccessible;
-        dev_t pipe_dev;
-        ProcStill *still;
-        Enforce *enforce;             /* the manager's, or NULL */
-        EnforceLook look;             /* its flights: also those before a look at /proc */
-        EnforceFlight *flights_after; /* and after it */
-        size_t n_flights_after;
-        bool flights_known; /* then nobody maps what is enforced and revoked; who has can be seen */
-        bool quick;         /* the kernel listed the mappings: /proc was only asked who they are */
-        uint64_t started;
-        HolderList found;
-        bool *entitled; /* each of them to a descriptor of his region */
-        bool held;      /* somebody holds something up */
-} DrainScan;
-
 struct Drain {
         Manager *manager;
         DrainScan *scan; /* in flight, or being acted upon */
@@ -61,22 +32,6 @@ struct Drain {
         Culprit *blockers; /* who held something up at the last full scan */
         size_t n_blockers;
 };
-
-static DrainScan *drain_scan_free(DrainScan *s) {
-        if (!s)
-                return NULL;
-        holder_list_done(&s->found);
-        proc_still_free(s->still);
-        free(s->entitled);
-        free(s->flights_after);
-        enforce_look_done(&s->look);
-        free(s->devices);
-        free(s->regions);
-        free(s->dmabuf_of);
-        free(s->pids);
-        return mfree(s);
-}
-DEFINE_TRIVIAL_CLEANUP_FUNC(DrainScan *, drain_scan_free)
 
 int drain_new(Manager *m, Drain **ret) {
         Drain *d = malloc(sizeof(*d));
@@ -104,145 +59,6 @@ Drain *drain_free(Drain *d) {
         return mfree(d);
 }
 
-static int scan_work(void *userdata) {
-        DrainScan *s = userdata;
-        _cleanup_free_ pid_t *mappers = NULL;
-        HolderScan scan = {
-                        .devices = s->devices,
-                        .n_devices = s->n,
-                        .pids = s->pids,
-                        .n_pids = s->n_pids,
-                        .store = fd_store_manager(),
-                        .want_pipes = true,
-                        .pipe_dev = s->pipe_dev,
-                        .still = s->still,
-                        .ignore_inaccessible = s->ignore_inaccessible,
-        };
-        bool looked;
-        int r;
-
-        if (s->quick && enforce_look(s->enforce, &s->look) >= 0 &&
-            enforce_look_pids(&s->look, &mappers, &scan.n_pids) >= 0) {
-                s->flights_known = true;
-                scan.pids = mappers;
-                /* Who holds it up is known; only their names may be missing. */
-                (void) holders_scan(&scan, &s->found);
-                return 0;
-        }
-        s->quick = false;
-        enforce_look_done(&s->look);
-        /* A mapping that is moved about may be overlooked in /proc, which is read in pieces. */
-        looked = s->enforce && !s->pids && enforce_look(s->enforce, &s->look) >= 0;
-        /* Before the mappings: who is not under way any more has his by now. */
-        s->flights_known = looked || (s->enforce && enforce_flights(s->enforce, &s->look.flights,
-                                                                    &s->look.n_flights) >= 0);
-        r = holders_scan(&scan, &s->found);
-        if (s->flights_known && !looked && r >= 0)
-                s->flights_known = enforce_flights(s->enforce, &s->flights_after,
-                                                   &s->n_flights_after) >= 0;
-        return r;
-}
-
-/* The scan's region, if it is there still. */
-static const Region *find_region(const Drain *d, const Region *r) {
-        for (size_t i = 0; i < d->manager->n_regions; i++)
-                if (d->manager->regions[i] == r)
-                        return r;
-        return NULL;
-}
-
-/* Who may have the descriptor, for each that was found. Without memory to find out, nobody. */
-static void find_entitled(Drain *d, DrainScan *scan) {
-        bool *entitled = calloc(scan->found.n + 1, sizeof(*entitled));
-
-        if (!entitled) {
-                (void) log_oom();
-                return;
-        }
-        for (size_t i = 0; i < scan->found.n; i++) {
-                const Holder *h = scan->found.items + i;
-                const Region *r = find_region(d, scan->regions[h->device]);
-
-                /* Its device may have gone meanwhile, and its map with it: nothing of it drains then. */
-                entitled[i] = r && r->map && claims_allow(d->manager, r, h);
-        }
-        scan->entitled = entitled;
-}
-
-/* Its descriptors are of no use to anybody: what is mapped is mapped, and nothing is added. */
-static bool is_shut(const DrainScan *scan, const Slice *s) {
-        const Region *r = s->region;
-
-        return scan->flights_known && r->enforced && s->lease->revoked;
-}
-
-/* Only bearers can have mapped it, so the kernel's list of mappings tells all. */
-static bool is_listed_by_kernel(const Slice *s) {
-        const Region *r = s->region;
-        const Lease *l = s->lease;
-
-        /* Dma-bufs are not among these: who has one open only /proc tells. */
-        return r->enforced && l->revoked && confine_holds(l) && !l->unclaimed && l->n_dmabufs == 0;
-}
-
-/* Does anybody (pid: this process) map some of it, as the kernel lists it? */
-static bool is_mapped(const DrainScan *scan, const Slice *s, pid_t pid) {
-        const Region *r = s->region;
-        uint64_t rdev = enforce_rdev(r->info->devnum);
-
-        for (size_t i = 0; i < scan->look.n_mappings; i++) {
-                const EnforceMapping *m = scan->look.mappings + i;
-
-                /* Where all mappings lead to everything, offsets say nothing. */
-                if (m->rdev == rdev && (pid == 0 || (pid_t) m->pid == pid) &&
-                    (!r->provider || !r->provider->offsets ||
-                     (m->start < s->offset + s->size && s->offset < m->end)))
-                        return true;
-        }
-        return false;
-}
-
-/* Of what nobody is known to have had, anybody whose lease is not known either may have some. */
-static bool may_have(const EnforceFlight *f, const Slice *s) {
-        return f->number == s->lease->id ||
-               (s->lease->unclaimed && !manager_find_lease(s->lease->manager, f->number));
-}
-
-static bool was_there(const DrainScan *scan, const EnforceFlight *f) {
-        for (size_t i = 0; i < scan->look.n_flights; i++)
-                if (scan->look.flights[i].pid == f->pid &&
-                    scan->look.flights[i].started == f->started)
-                        return true;
-        return false;
-}
-
-/* Did somebody pass the gate before it was shut who has no mapping yet? Or was somebody forked during the look, perhaps with a mapping
- * of one that was gone before it was looked at? */
-static bool is_awaited(const DrainScan *scan, const Slice *s) {
-        for (size_t i = 0; i < scan->look.n_flights; i++)
-                if (scan->look.flights[i].under_way && may_have(scan->look.flights + i, s))
-                        return true;
-        for (size_t i = 0; i < scan->n_flights_after; i++)
-                if (may_have(scan->flights_after + i, s) &&
-                    !was_there(scan, scan->flights_after + i))
-                        return true;
-        return false;
-}
-
-/* Does the i-th that was found hold that slice up? */
-static bool holds_up(const DrainScan *scan, size_t i, const Slice *s) {
-        const Holder *h = scan->found.items + i;
-
-        /* Whoever has a dma-buf open may have a device use what it is of. No gate is on its way, and nobody is entitled to it once the
-         * lease is over. */
-        if (scan->dmabuf_of[h->device] != 0)
-                return scan->dmabuf_of[h->device] == s->lease->id && (h->has_fd || h->maps);
-        if (scan->regions[h->device] != s->region)
-                return false;
-        return ranges_overlap(&h->mapped, s->offset, s->size) || is_mapped(scan, s, h->pid) ||
-               (h->has_fd && !is_shut(scan, s) && !(scan->entitled && scan->entitled[i]));
-}
-
 static Culprit *find_blocker(const Drain *d, const Holder *h) {
         for (size_t i = 0; i < d->n_blockers; i++)
                 if (d->blockers[i].pid == h->pid && d->blockers[i].start_time == h->start_time)
@@ -265,12 +81,13 @@ static int remember_blocker(Drain *d, const Holder *h) {
 
 /* True when somebody holds it up. */
 static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
-        bool held = (is_shut(scan, s) && is_awaited(scan, s)) || is_mapped(scan, s, 0);
+        bool held = (drain_scan_is_shut(scan, s) && drain_scan_is_awaited(scan, s)) ||
+                    drain_scan_is_mapped(scan, s, 0);
 
         for (size_t i = 0; i < scan->found.n; i++) {
                 const Holder *h = scan->found.items + i;
 
-                if (!holds_up(scan, i, s))
+                if (!drain_scan_holds_up(scan, i, s))
                         continue;
                 held = true;
                 if (lease_add_blocker(s->lease, h->pid, h->start_time, h->comm, h->unit) < 0 ||
@@ -280,7 +97,7 @@ static bool judge(Drain *d, const DrainScan *scan, Slice *s) {
         return held;
 }
 
-static int drain_scan_start(Drain *d, bool only_blockers);
+static int scan_start(Drain *d, bool only_blockers);
 
 static void recheck_later(Drain *d);
 
@@ -289,7 +106,7 @@ static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
         int r;
 
         d->recheck = sd_event_source_disable_unref(d->recheck);
-        r = drain_scan_start(d, !d->look);
+        r = scan_start(d, !d->look);
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
                 recheck_later(d);
@@ -308,17 +125,10 @@ static void recheck_later(Drain *d) {
                 (void) log_error_errno(r, "Failed to set a timer: %m");
 }
 
-static bool looked_at(const DrainScan *scan, const Region *r) {
-        for (size_t i = 0; i < scan->n; i++)
-                if (scan->regions[i] == r)
-                        return true;
-        return false;
-}
-
 /* A descriptor that holds nothing up, as its lease is over and enforced, is worth a whole region once the gate is opened. */
 static void find_lingerers(const Drain *d, const DrainScan *scan) {
         for (size_t i = 0; i < d->manager->n_regions; i++)
-                if (looked_at(scan, d->manager->regions[i]))
+                if (drain_scan_looked_at(scan, d->manager->regions[i]))
                         d->manager->regions[i]->lingered = false;
         for (size_t i = 0; i < scan->found.n; i++)
                 for (size_t k = 0; k < d->manager->n_regions; k++)
@@ -331,7 +141,8 @@ static void find_lingerers(const Drain *d, const DrainScan *scan) {
 static void settle_slice(Drain *d, DrainScan *scan, Slice *s) {
         Lease *l = s->lease;
 
-        if (!looked_at(scan, s->region) || (scan->quick && !is_listed_by_kernel(s))) {
+        if (!drain_scan_looked_at(scan, s->region) ||
+            (scan->quick && !drain_scan_is_listed_by_kernel(s))) {
                 scan->held = true; /* finding nobody would prove nothing */
                 return;
         }
@@ -375,40 +186,6 @@ static bool settle_full(Drain *d, DrainScan *scan) {
         return true;
 }
 
-static bool holds_up_lease(const DrainScan *scan, size_t k, const Lease *l) {
-        for (size_t i = 0; i < l->n_slices; i++)
-                if (l->slices[i].phase == SLICE_DRAINING && holds_up(scan, k, l->slices + i))
-                        return true;
-        return false;
-}
-
-static bool is_named(const Lease *l, const Holder *h) {
-        for (size_t i = 0; i < l->n_blockers; i++)
-                if (l->blockers[i].pid == h->pid && l->blockers[i].start_time == h->start_time)
-                        return true;
-        return false;
-}
-
-/* Who holds one lease up may have let go of another: nobody shall be asked to leave, or be ended, for what he no longer has. */
-static bool names_are_right(const DrainScan *scan, const Lease *l) {
-        size_t n = 0;
-
-        for (size_t k = 0; k < scan->found.n; k++) {
-                const Holder *h = scan->found.items + k;
-                bool again = false;
-
-                if (!holds_up_lease(scan, k, l))
-                        continue;
-                if (!is_named(l, h))
-                        return false;
-                /* One process has an entry for each device. */
-                for (size_t i = 0; i < k && !again; i++)
-                        again = scan->found.items[i].pid == h->pid && holds_up_lease(scan, i, l);
-                n += !again;
-        }
-        return n == l->n_blockers;
-}
-
 /* After a look at the blockers alone: they still hold up all that drains, or a full scan is due. It is as well when only one
  * of them let go: who is named must be there. Who merely has the pid of one is for the full scan to find. */
 static bool settle_partial(Drain *d, const DrainScan *scan) {
@@ -424,11 +201,11 @@ static bool settle_partial(Drain *d, const DrainScan *scan) {
                                 const Holder *h = scan->found.items + k;
                                 Culprit *b = find_blocker(d, h);
 
-                                if (!b || !holds_up(scan, k, s))
+                                if (!b || !drain_scan_holds_up(scan, k, s))
                                         continue;
                                 held = b->still = true;
                         }
-                        if (!held || !names_are_right(scan, s->lease))
+                        if (!held || !drain_scan_names_are_right(scan, s->lease))
                                 d->again = true;
                 }
         }
@@ -448,7 +225,7 @@ static void scan_settled(Drain *d) {
         if (!scan->pids)
                 manager_serve_waiters(d->manager);
         if (d->again || (scan->quick && d->look)) {
-                int r = drain_scan_start(d, false);
+                int r = scan_start(d, false);
 
                 if (r >= 0)
                         return;
@@ -496,7 +273,7 @@ static void scan_done(int error, void *userdata) {
                                 "Failed to find out who holds released memory, trying again: %m");
                 scan->held = true;
         } else {
-                find_entitled(d, scan);
+                drain_scan_find_entitled(scan, d->manager);
                 if (scan->pids)
                         scan->held = settle_partial(d, scan);
                 else {
@@ -519,73 +296,7 @@ static void scan_done(int error, void *userdata) {
         scan_settled(d);
 }
 
-static size_t count_dmabufs(const Manager *m) {
-        size_t n = 0;
-        Lease *l;
-
-        TAILQ_FOREACH (l, &m->with_dmabufs, dmabuf_link)
-                n += lease_drains(l) ? l->n_dmabufs : 0;
-        return n;
-}
-
-/* Of what drains: nobody has reason to look for others. */
-static void list_dmabufs(const Manager *m, DrainScan *s) {
-        Lease *l;
-
-        TAILQ_FOREACH (l, &m->with_dmabufs, dmabuf_link)
-                for (size_t i = 0; lease_drains(l) && i < l->n_dmabufs; i++) {
-                        s->dmabuf_of[s->n] = l->id;
-                        s->devices[s->n++] = (HolderDevice){.dev = l->dmabufs[i].dev,
-                                                            .ino = l->dmabufs[i].ino};
-                }
-}
-
-/* 1: in some of them something drains. All are listed: what is looked for is the same from scan to scan then, and who had
- * none of it before need not be looked at again. */
-static int list_devices(const Manager *m, DrainScan *s) {
-        bool wanted = false;
-        size_t room;
-
-        room = m->n_regions + count_dmabufs(m) + 1;
-        s->devices = calloc(room, sizeof(*s->devices));
-        s->regions = calloc(room, sizeof(Region *));
-        s->dmabuf_of = calloc(room, sizeof(*s->dmabuf_of));
-        if (!s->devices || !s->regions || !s->dmabuf_of)
-                return -ENOMEM;
-        for (size_t i = 0; i < m->n_regions; i++) {
-                const Provider *p = m->regions[i]->provider;
-
-                if (!p || p->fd < 0)
-                        continue;
-                wanted = wanted || !TAILQ_EMPTY(&m->regions[i]->draining);
-                s->regions[s->n] = m->regions[i];
-                s->devices[s->n++] = (HolderDevice){.rdev = p->rdev,
-                                                    .dev = p->dev,
-                                                    .ino = p->ino,
-                                                    .size = p->size,
-                                                    .offsets = p->offsets};
-        }
-        list_dmabufs(m, s);
-        return wanted;
-}
-
-/* Everything that drains is such that the kernel's list tells all; and something does. */
-static bool can_be_quick(const Manager *m) {
-        bool any = false;
-        const Slice *s;
-
-        if (!m->enforce)
-                return false;
-        for (size_t i = 0; i < m->n_regions; i++)
-                TAILQ_FOREACH (s, &m->regions[i]->draining, phase_link) {
-                        if (!is_listed_by_kernel(s))
-                                return false;
-                        any = true;
-                }
-        return any;
-}
-
-static int drain_scan_start(Drain *d, bool only_blockers) {
+static int scan_start(Drain *d, bool only_blockers) {
         _cleanup_(drain_scan_freep) DrainScan *s = NULL;
         Manager *m = d->manager;
         int r;
@@ -605,7 +316,7 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
                         .ignore_inaccessible = m->ignore_inaccessible,
                         .pipe_dev = m->state ? state_dev(m->state) : 0,
         };
-        r = list_devices(m, s);
+        r = drain_scan_list_devices(s, m);
         if (r < 0 || (r == 0 && !d->look))
                 return r;
         if (!d->still) {
@@ -622,10 +333,10 @@ static int drain_scan_start(Drain *d, bool only_blockers) {
         } else {
                 s->turn = d->turn++;
                 /* Who waits for a look at /proc gets his turn. */
-                s->quick = !(d->look && d->quick) && can_be_quick(m);
+                s->quick = !(d->look && d->quick) && drain_scan_can_be_quick(m);
         }
         s->still = TAKE_PTR(d->still);
-        r = worker_start(m->event, "holders", scan_work, scan_done, s, &s->worker);
+        r = worker_start(m->event, "holders", drain_scan_work, scan_done, s, &s->worker);
         if (r < 0) {
                 d->still = TAKE_PTR(s->still);
                 return r;
@@ -642,7 +353,7 @@ void drain_add(Drain *d, Slice *s) {
 
         s->drain_turn = d->turn;
         TAILQ_INSERT_TAIL(&region->draining, s, phase_link);
-        r = drain_scan_start(d, false);
+        r = scan_start(d, false);
         if (r < 0) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
                 recheck_later(d);
