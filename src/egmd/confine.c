@@ -264,6 +264,16 @@ bool confine_holds(const Lease *l) {
         return l->enforced && !l->exposed;
 }
 
+bool confine_is_over(Manager *m, Lease *l) {
+        assert(m);
+        assert(l);
+
+        if (!m->enforce || !l->gated || l->revoked || lease_is_kept(l))
+                return true;
+        confine_revoke(m, l);
+        return false;
+}
+
 /* ---- after a restart ---- */
 
 static bool has_rights(const Lease *l) {

@@ -41,9 +41,11 @@ void confine_let_region_go(Region *r);
 int confine_lease(Manager *m, Lease *l);
 /* What it still has of its slices, after one was lost. */
 void confine_shrink(Manager *m, Lease *l);
-/* Nobody may map any of it from now on. Where that fails, logged, its drain goes by the rules of those that are
- * cooperative. */
+/* Nobody may map any of it from now on. Where that fails, logged, its drain waits for it. */
 void confine_revoke(Manager *m, Lease *l);
+/* Of one that has ended: nobody has had a right to it since. Otherwise tries to end what it has left, and what somebody saw before
+ * says nothing. */
+bool confine_is_over(Manager *m, Lease *l);
 /* Lets a process map it; where it is not enforced, it can. */
 int confine_admit(Manager *m, const Lease *l, int pidfd, EgmError *reterr);
 /* Does the kernel see to it, and has it ever since the lease began? */

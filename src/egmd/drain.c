@@ -150,6 +150,10 @@ static void settle_slice(Drain *d, DrainScan *scan, Slice *s) {
         if (l->judged_turn != scan->turn)
                 lease_clear_blockers(l);
         l->judged_turn = scan->turn;
+        if (!confine_is_over(d->manager, l)) {
+                scan->held = true;
+                return;
+        }
         if (judge(d, scan, s)) {
                 scan->held = true;
                 manager_lease_changed(d->manager, l);

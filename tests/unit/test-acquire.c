@@ -66,7 +66,13 @@ static int fake_set_lease(void *u, const EnforceLease *l) {
         return 0;
 }
 
+static unsigned n_refusals; /* to come */
+
 static int fake_drop_lease(void *u, __u64 number) {
+        if (n_refusals > 0) {
+                n_refusals--;
+                return -EIO;
+        }
         if (in_table.n == 0 || in_table.number != number)
                 return -ENOENT;
         in_table = (EnforceLease){};
@@ -97,6 +103,16 @@ static int fake_set_highest(void *u, __u64 number) {
         return 0;
 }
 
+static int fake_flights(void *u, EnforceFlight **ret, size_t *ret_n) {
+        *ret = NULL;
+        *ret_n = 0;
+        return 0;
+}
+
+static int fake_watches(void *u, EnforceWatch **ret, size_t *ret_n) {
+        return -EOPNOTSUPP;
+}
+
 static void fake_free(void *u) {
 }
 
@@ -107,6 +123,8 @@ static const EnforceOps enforce_ops = {
                 .admit = fake_admit,
                 .get_highest = fake_get_highest,
                 .set_highest = fake_set_highest,
+                .flights = fake_flights,
+                .watches = fake_watches,
                 .free = fake_free,
 };
 
@@ -223,6 +241,34 @@ static void test_number(void **state) {
         assert_true(highest >= o.lease);
 }
 
+/* Whose right to it the kernel does not end may map it at any time, so it is not looked for who does. */
+static void test_rights_stay(void **state) {
+        Bed *b = *state;
+        Lease *l;
+
+        assert_int_equal(enforce_new(&enforce_ops, NULL, false, &b->manager->enforce), 0);
+        b->region->enforced = true;
+        l = manager_find_lease(b->manager, acquire(b, 2 * MIB, -EBADF).lease);
+        assert_non_null(l);
+        /* When it is released, and after the look that finds nobody. */
+        n_refusals = 2;
+        assert_int_equal(manager_release(b->manager, l, "by the test"), 0);
+        for (unsigned i = 0; i < 1000 && n_refusals > 0; i++)
+                assert_true(sd_event_run(b->event, USEC_PER_SEC) >= 0);
+        assert_int_equal(n_refusals, 0);
+        assert_int_equal(in_table.n, 1);
+        for (unsigned i = 0; i < 1000 && in_table.n > 0; i++) {
+                assert_int_equal(extent_map_bytes(b->region->map, EXTENT_DRAINING), 2 * MIB);
+                assert_true(sd_event_run(b->event, USEC_PER_SEC) >= 0);
+        }
+        assert_int_equal(in_table.n, 0);
+        /* What was seen until then proves nothing. */
+        assert_int_equal(extent_map_bytes(b->region->map, EXTENT_DRAINING), 2 * MIB);
+        for (unsigned i = 0; i < 1000 && !is_clean(b->region); i++)
+                assert_true(sd_event_run(b->event, USEC_PER_SEC) >= 0);
+        assert_true(is_clean(b->region));
+}
+
 /* All that was being scrubbed has turned out bad, and nothing else says that somebody still has it mapped. */
 static void test_path_under_scrub(void **state) {
         Bed *b = *state;
@@ -315,6 +361,7 @@ static void test_own_account(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_number, bed_setup, bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_rights_stay, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_path_under_scrub, bed_setup,
                                                         bed_teardown),
                         cmocka_unit_test_setup_teardown(test_unknown_pages, bed_setup,
