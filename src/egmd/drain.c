@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "confine.h"
 #include "drain.h"
 #include "drain-scan.h"
 #include "log.h"
