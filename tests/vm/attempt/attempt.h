@@ -173,7 +173,6 @@ extern const Scene scene_insist;
 extern const Scene scene_hide_moving;
 extern const Scene scene_hide_forking;
 extern const Scene scene_sharer;
-extern const Scene scene_dead;
 extern const Scene scene_ask;
 extern const Scene scene_delegate_held;
 extern const Scene scene_delegate;

@@ -8,14 +8,13 @@
  * egm-attempts look FD OFFSET SIZE: what a program does that an actor executes. */
 
 static const Scene *const scenes[] = {
-                &scene_range,   &scene_flags,   &scene_descriptor,  &scene_second,
-                &scene_node,    &scene_unbound, &scene_remap,       &scene_advice,
-                &scene_entry,   &scene_command, &scene_trace,       &scene_trace_unbound,
-                &scene_process, &scene_thread,  &scene_reuse,       &scene_others,
-                &scene_ask,     &scene_uring,   &scene_release,     &scene_lend_again,
-                &scene_race,    &scene_insist,  &scene_hide_moving, &scene_hide_forking,
-                &scene_sharer,  &scene_dead,    &scene_delegate,    &scene_delegate_held,
-                &scene_daemon,
+                &scene_range,   &scene_flags,    &scene_descriptor,    &scene_second,
+                &scene_node,    &scene_unbound,  &scene_remap,         &scene_advice,
+                &scene_entry,   &scene_command,  &scene_trace,         &scene_trace_unbound,
+                &scene_process, &scene_thread,   &scene_reuse,         &scene_others,
+                &scene_ask,     &scene_uring,    &scene_release,       &scene_lend_again,
+                &scene_race,    &scene_insist,   &scene_hide_moving,   &scene_hide_forking,
+                &scene_sharer,  &scene_delegate, &scene_delegate_held, &scene_daemon,
 };
 
 static int run_look(char *argv[]) {
