@@ -151,7 +151,7 @@ static int open_s4(struct egmsim_node *node, struct file *file)
 	return r;
 }
 
-static int check_end(const struct egmsim_node *node, u64 offset, u64 size)
+int egmsim_check_end(const struct egmsim_node *node, u64 offset, u64 size)
 {
 	phys_addr_t start;
 	u64 end;
@@ -182,7 +182,7 @@ static int map_k2(const struct egmsim_node *node, const struct vm_area_struct *v
 static int map_r2(const struct egmsim_node *node, const struct vm_area_struct *vma, u64 *offset)
 {
 	*offset = vma_offset(vma) & (BIT_ULL(40) - 1);
-	return check_end(node, *offset, vma_size(vma));
+	return egmsim_check_end(node, *offset, vma_size(vma));
 }
 
 static int map_s(const struct egmsim_node *node, const struct vm_area_struct *vma, u64 *offset)
@@ -190,7 +190,7 @@ static int map_s(const struct egmsim_node *node, const struct vm_area_struct *vm
 	*offset = vma_offset(vma);
 	if (*offset >= node->size)
 		return -EINVAL;
-	return check_end(node, *offset, vma_size(vma));
+	return egmsim_check_end(node, *offset, vma_size(vma));
 }
 
 const struct egmsim_variant egmsim_variants[] = {
@@ -213,6 +213,17 @@ const struct egmsim_variant egmsim_variants[] = {
 		.memremap_errno = ENOMEM,
 		.bounds = EGMSIM_BOUNDS_NONE,
 		.runtime_poison = true,
+	},
+	{
+		.name = "D",
+		.follows_gpus = true,
+		.aux_parent = true,
+		.open = open_r2,
+		.map = map_r2,
+		.memremap_errno = ENOMEM,
+		.bounds = EGMSIM_BOUNDS_NONE,
+		.runtime_poison = true,
+		.exports = true,
 	},
 	{
 		.name = "S3",
@@ -354,7 +365,11 @@ static int sim_mmap(struct file *file, struct vm_area_struct *vma)
 
 static long sim_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	return egmsim_retired_ioctl(file->private_data, cmd, (void __user *) arg);
+	struct egmsim_node *node = file->private_data;
+
+	if (node && node->variant->exports && cmd == EGMSIM_EXPORT_DMABUF)
+		return egmsim_export_ioctl(node, (void __user *) arg);
+	return egmsim_retired_ioctl(node, cmd, (void __user *) arg);
 }
 
 const struct file_operations egmsim_fops = {
@@ -370,9 +385,10 @@ static ssize_t sim_state_show(struct device *dev, struct device_attribute *attr,
 	struct egmsim_node *node = container_of(dev, struct egmsim_node, dev);
 
 	return sysfs_emit(
-		buf, "variant=%s opens=%d waiting=%d scrubs=%d scrubbing=%d cleared=%llu\n",
+		buf, "variant=%s opens=%d waiting=%d scrubs=%d scrubbing=%d cleared=%llu exports=%d\n",
 		node->variant->name, atomic_read(&node->opens), atomic_read(&node->waiting),
-		atomic_read(&node->scrubs), READ_ONCE(node->scrubbing), READ_ONCE(node->cleared));
+		atomic_read(&node->scrubs), READ_ONCE(node->scrubbing), READ_ONCE(node->cleared),
+		atomic_read(&node->n_exports));
 }
 static DEVICE_ATTR_RO(sim_state);
 

@@ -13,7 +13,7 @@
 
 static char *variant = "S4";
 module_param(variant, charp, 0444);
-MODULE_PARM_DESC(variant, "K2, R2, S3 or S4");
+MODULE_PARM_DESC(variant, "K2, R2, D, S3 or S4");
 
 static unsigned int regions = 2;
 module_param(regions, uint, 0444);

@@ -178,6 +178,8 @@ static struct egmsim_node *node_new(struct egmsim_region *region)
 	node->phys = region->phys;
 	node->size = region->size;
 	mutex_init(&node->open_lock);
+	mutex_init(&node->exports_lock);
+	INIT_LIST_HEAD(&node->exports);
 	mutex_init(&node->retired_lock);
 	mutex_init(&node->listed_lock);
 	INIT_DELAYED_WORK(&node->publish, node_publish_work);
@@ -255,6 +257,8 @@ static void region_vanish(struct egmsim_region *region)
 	mutex_lock(&node->retired_lock);
 	node->gone = true;
 	mutex_unlock(&node->retired_lock);
+
+	egmsim_export_revoke(node);
 
 	if (cancel_delayed_work(&node->publish))
 		put_device(&node->dev);

@@ -15,6 +15,7 @@
 #define EGMSIM_GPUS_MAX 8 /* domains 0x8..0xf of a socket */
 #define EGMSIM_MINORS 256 /* minor == PXM */
 #define EGMSIM_RETIRED_PAGES_LIST _IO('E', 100)
+#define EGMSIM_EXPORT_DMABUF _IOC(_IOC_READ | _IOC_WRITE, 'E', 101, 16)
 #define EGMSIM_FW_ENTRY 0x10000ULL /* the firmware retires memory in units of 64 KiB */
 
 struct egmsim_node;
@@ -45,6 +46,7 @@ struct egmsim_variant {
 	bool whole_entries; /* reports every host page of an entry, not just its first */
 	bool ascending;	    /* and without duplicates; the others: the order of a hash table */
 	bool runtime_poison;
+	bool exports; /* dma-bufs */
 };
 
 struct egmsim_pages {
@@ -75,6 +77,11 @@ struct egmsim_node {
 
 	/* Every file maps through this inode, by whatever device node it was opened. */
 	struct inode *inode;
+
+	struct mutex exports_lock;
+	struct list_head exports;
+	atomic_t n_exports;
+	bool revoked;
 
 	struct mutex retired_lock;
 	struct egmsim_pages retired;
@@ -133,6 +140,12 @@ extern const struct attribute_group egmsim_file_group;
 int egmsim_node_get_inode(struct egmsim_node *node);
 void egmsim_node_put_inode(struct egmsim_node *node);
 bool egmsim_unmap_page(struct egmsim_node *node, u64 offset);
+/* Is it in the region? -EINVAL: no; -EOVERFLOW: no number is that large. */
+int egmsim_check_end(const struct egmsim_node *node, u64 offset, u64 size);
+
+/* egmsim-export.c */
+long egmsim_export_ioctl(struct egmsim_node *node, void __user *arg);
+void egmsim_export_revoke(struct egmsim_node *node);
 
 /* egmsim-retired.c */
 extern const struct attribute_group egmsim_retired_group;

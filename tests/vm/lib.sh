@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # For the cases: checks that print TAP lines, waiting with a deadline, and the stand-in module.
 # A case is a bash script in cases/ that sources "$LIB"; $VARIANT is the driver version it is for.
-# Comment lines in it, if any: "# variants: K2 S4" (default all), "# seconds: 30" (default 120).
+# Comment lines in it, if any: "# variants: K2 S4" (default all but D, which is R2 with dma-bufs), "# seconds: 30" (default 120).
 # A failed check makes the case fail; it goes on, unless it says `check ... || bail`.
 
 checks_failed=0

@@ -8,7 +8,7 @@
 table=/job/security-attempts.md
 config=/etc/egmd/egmd.conf.d/matrix.conf
 
-sim_load size=6291456,6291456 || bail
+sim_load size=6291456,6291456 dmabuf_mmap=Y || bail
 
 # Dead means dead, until it is started again.
 mkdir -p /run/systemd/system/egmd.service.d /etc/egmd/egmd.conf.d

@@ -98,7 +98,7 @@ static int run_rules(int argc, char *argv[]) {
         } rules[] = {
                         {"open", probe_open_rules},     {"map", probe_map_rules},
                         {"file", probe_file_rules},     {"list", probe_list_rules},
-                        {"poison", probe_poison_rules},
+                        {"poison", probe_poison_rules}, {"export", probe_export_rules},
         };
         Probe probe;
         int r;

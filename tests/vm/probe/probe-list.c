@@ -53,7 +53,7 @@ static bool has_entry(const Probe *p, const RetiredList *list, uint64_t offset) 
 }
 
 static void check_disorderly_table(Probe *p, int fd) {
-        static const uint32_t counts[_VARIANT_MAX] = {6, 6, 4 * 16, 3 * 16};
+        static const uint32_t counts[_VARIANT_MAX] = {6, 6, 6, 4 * 16, 3 * 16};
         _cleanup_free_ RetiredList *list = NULL;
         bool bounded = tells_whole_entries(p);
 
@@ -77,7 +77,7 @@ static void check_disorderly_table(Probe *p, int fd) {
 
 /* S4 only looks at an entry's base, S3 at all of it. */
 static void check_odd_end(Probe *p, int fd) {
-        static const uint32_t counts[_VARIANT_MAX] = {2, 2, 16, 32};
+        static const uint32_t counts[_VARIANT_MAX] = {2, 2, 2, 16, 32};
         _cleanup_free_ RetiredList *list = NULL;
 
         probe_check(p, p->size % FW_ENTRY == FW_ENTRY / 2,

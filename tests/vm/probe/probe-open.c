@@ -7,7 +7,7 @@
 #include "probe.h"
 
 static bool is_exclusive(const Probe *p) {
-        return p->variant == VARIANT_R2 || p->variant == VARIANT_S4;
+        return p->variant == VARIANT_R2 || p->variant == VARIANT_D || p->variant == VARIANT_S4;
 }
 
 static bool is_usable(int fd) {

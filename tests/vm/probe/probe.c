@@ -9,10 +9,8 @@
 #include "probe.h"
 
 static const char *const variant_table[_VARIANT_MAX] = {
-                [VARIANT_K2] = "K2",
-                [VARIANT_R2] = "R2",
-                [VARIANT_S3] = "S3",
-                [VARIANT_S4] = "S4",
+                [VARIANT_K2] = "K2", [VARIANT_R2] = "R2", [VARIANT_D] = "D",
+                [VARIANT_S3] = "S3", [VARIANT_S4] = "S4",
 };
 
 static Variant variant_from_string(const char *s) {
@@ -137,6 +135,20 @@ int probe_poison(const Probe *p, uint64_t offset) {
                 return r;
         (void) snprintf(text, sizeof(text), "0x%" PRIx64, offset);
         return write_file(path, text);
+}
+
+int probe_set(const char *parameter, const char *value) {
+        char path[128];
+
+        (void) snprintf(path, sizeof(path), "/sys/module/egmsim/parameters/%s", parameter);
+        return write_file(path, value);
+}
+
+int probe_present(const Probe *p, bool present) {
+        char path[64];
+
+        (void) snprintf(path, sizeof(path), "/sys/kernel/egmsim/egm%d/present", p->id);
+        return write_file(path, present ? "1" : "0");
 }
 
 int probe_open(const Probe *p, int flags) {

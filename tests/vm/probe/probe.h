@@ -14,6 +14,7 @@
 typedef enum Variant {
         VARIANT_K2,
         VARIANT_R2,
+        VARIANT_D,
         VARIANT_S3,
         VARIANT_S4,
         _VARIANT_MAX,
@@ -53,6 +54,8 @@ int64_t probe_state(const Probe *p, const char *field);
 bool probe_wait_state(const Probe *p, const char *field, int64_t value);
 int probe_hold(bool hold);
 int probe_poison(const Probe *p, uint64_t offset);
+int probe_set(const char *parameter, const char *value);
+int probe_present(const Probe *p, bool present);
 
 /* Descriptor or -errno; O_CLOEXEC is added. */
 int probe_open(const Probe *p, int flags);
@@ -89,3 +92,4 @@ void probe_map_rules(Probe *p);
 void probe_file_rules(Probe *p);
 void probe_list_rules(Probe *p);
 void probe_poison_rules(Probe *p);
+void probe_export_rules(Probe *p);
