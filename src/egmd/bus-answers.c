@@ -7,14 +7,17 @@
  *
  * dbus-daemon keeps 64 descriptors of one sender's that are not taken, and then reads nothing more of his: nobody is answered.
  * A caller needs no more than a full socket for that, which others can fill for him. So a few of them may be under way, of one user's
- * and of all; those beyond wait here until the bus says that some have been taken, and go with who is to have them. */
+ * and of all; those beyond wait here until the bus says that some have been taken, and go with who is to have them. Root, who could stop
+ * us anyway, is trusted to read: his connections do not wait for others. */
 
 /* An answer has up to 16: one may always go to who has none under way, as long as there is room for all. */
 #define FDS_OF_CONNECTION_MAX 8U
-#define FDS_OF_USER_MAX 16U /* root's connections do not wait for each other */
+#define FDS_OF_USER_MAX 16U
 #define FDS_OF_ALL_MAX 60U
-/* From here on the bus is asked. */
-#define FDS_ASK 4U
+/* As long as all together have so few, nobody waits. */
+#define FDS_FREE 32U
+/* With so many more the bus is asked: before anybody has to wait, and not for each answer. */
+#define FDS_ASK 28U
 
 struct Answer {
         sd_bus_message *m;
@@ -31,20 +34,30 @@ static void answer_free(Peer *p, Answer *a) {
         free(a);
 }
 
-static bool has_room(const Peer *p, unsigned n_fds) {
-        unsigned user = 0, all = 0;
+static void count_fds(const Peer *p, unsigned *ret_user, unsigned *ret_all) {
         const Peer *q;
+
+        *ret_user = *ret_all = 0;
+        TAILQ_FOREACH (q, &p->bus->peers, link) {
+                if (q->uid == p->uid)
+                        *ret_user += q->unread_fds;
+                *ret_all += q->unread_fds;
+        }
+}
+
+static bool has_room(const Peer *p, unsigned n_fds) {
+        unsigned user, all;
 
         if (p->bus->is_blind)
                 return true;
-        TAILQ_FOREACH (q, &p->bus->peers, link) {
-                if (q->uid == p->uid)
-                        user += q->unread_fds;
-                all += q->unread_fds;
-        }
+        count_fds(p, &user, &all);
+        if (all + n_fds <= FDS_FREE)
+                return true;
         if (p->unread_fds > 0 && p->unread_fds + n_fds > FDS_OF_CONNECTION_MAX)
                 return false;
-        if (p->uid != 0 && user > 0 && user + n_fds > FDS_OF_USER_MAX)
+        if (p->uid == 0)
+                return true;
+        if (user > 0 && user + n_fds > FDS_OF_USER_MAX)
                 return false;
         return all + n_fds <= FDS_OF_ALL_MAX;
 }
@@ -61,8 +74,11 @@ static int send_now(Peer *p, sd_bus_message *m, unsigned n_fds, answer_sent_t be
         if (p->bus->is_blind)
                 return 1;
         p->unread_fds += n_fds;
-        if (p->unread_fds >= FDS_ASK)
-                bus_reader_ask(p);
+        p->fds_since_asked += n_fds;
+        p->fds_since_swept += n_fds;
+        p->bus->fds_since_swept += n_fds;
+        if (p->bus->fds_since_swept >= FDS_ASK)
+                bus_readers_sweep(p->bus);
         return 1;
 }
 
@@ -78,7 +94,7 @@ int bus_answer(Peer *p, sd_bus_message *m, unsigned n_fds, answer_sent_t before,
         *a = (Answer){.m = sd_bus_message_ref(m), .n_fds = n_fds, .before = before, .lease = lease};
         TAILQ_INSERT_TAIL(&p->answers, a, link);
         p->n_answers++;
-        r = bus_reader_wait(p);
+        r = bus_readers_wait(p->bus);
         if (r < 0)
                 answer_free(p, a);
         return r < 0 ? r : 1;

@@ -40,6 +40,9 @@ struct Bus {
         size_t n_held, room_held;
         sd_event_source *readers_source; /* asks again what they have read */
         uint64_t readers_usec;           /* in so long */
+        sd_bus_slot *own_stats;          /* the question whether all have taken their descriptors */
+        unsigned fds_since_swept;        /* sent since that was asked last */
+        unsigned n_sweeps;               /* that told nothing, one after the other */
         bool is_blind;                   /* the bus does not say */
         gid_t group;                     /* whose members may acquire; (gid_t) -1: no such group */
 };
@@ -60,8 +63,9 @@ struct Peer {
         /* Bytes that it has been answered and is not known to have read; those of them the bus has been asked about; and
          * those that are being put together. */
         uint64_t unread, asked, coming;
-        unsigned unread_fds, asked_fds; /* the same of descriptors */
-        TAILQ_HEAD(, Answer) answers;   /* with descriptors, that wait until it has taken others */
+        /* The same of descriptors: at most so many; and how many since the bus was asked about it, and about all. */
+        unsigned unread_fds, fds_since_asked, fds_since_swept;
+        TAILQ_HEAD(, Answer) answers; /* with descriptors, that wait until it has taken others */
         size_t n_answers;
         sd_bus_slot *stats;
         sd_bus_message **held; /* calls that wait until it has read */
@@ -108,9 +112,11 @@ int bus_reader_admit(Bus *b, sd_bus_message *m, sd_bus_error *reterr);
 uint64_t bus_reader_begin(Bus *b, const char *name);
 void bus_reader_end(Bus *b, const char *name, uint64_t size);
 void bus_reader_done(Peer *p);
-/* Asks the bus what it has read. And: asks again and again, until nobody waits for that. */
+/* Asks the bus what it has read; whether all have taken their descriptors; the latter, and then again and again what they have read, until
+ * nobody waits for that. */
 void bus_reader_ask(Peer *p);
-int bus_reader_wait(Peer *p);
+void bus_readers_sweep(Bus *b);
+int bus_readers_wait(Bus *b);
 
 /* ---- bus-answers.c: answers with descriptors ---- */
 

@@ -25,6 +25,8 @@
 #define USER_MAX (16 * MIB)
 #define ALL_MAX (64 * MIB)
 #define HELD_MAX 256U
+/* In vain, until each is asked. */
+#define SWEEPS 3U
 /* How soon the bus is asked again: later and later, for as long as nobody reads. */
 #define AGAIN_MIN_USEC (10 * USEC_PER_MSEC)
 #define AGAIN_MAX_USEC (320 * USEC_PER_MSEC)
@@ -50,12 +52,13 @@ static bool is_over(const Peer *p, bool is_long) {
 
 /* ---- what the bus says ---- */
 
-typedef struct Outgoing {
-        uint32_t bytes, fds;
-} Outgoing;
+/* Of one connection: what it has not read, and what others have not taken of it. */
+typedef struct Stats {
+        uint32_t bytes, fds, fds_from;
+} Stats;
 
-static int read_outgoing(sd_bus_message *m, Outgoing *ret) {
-        Outgoing o = {};
+static int read_stats(sd_bus_message *m, Stats *ret) {
+        Stats o = *ret;
         bool any = false;
         int r;
 
@@ -71,6 +74,8 @@ static int read_outgoing(sd_bus_message *m, Outgoing *ret) {
                         any = true;
                 } else if (r >= 0 && streq(key, "OutgoingFDs"))
                         r = sd_bus_message_read(m, "v", "u", &o.fds);
+                else if (r >= 0 && streq(key, "IncomingFDs"))
+                        r = sd_bus_message_read(m, "v", "u", &o.fds_from);
                 else if (r >= 0)
                         r = sd_bus_message_skip(m, "v");
                 if (r >= 0)
@@ -105,32 +110,42 @@ static void take_up(Bus *b) {
         }
 }
 
-static int on_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+/* What the bus answered. 1: that it does not know now; once more, when it matters. */
+static int take_stats(Bus *b, sd_bus_message *m, Stats *ret) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
-        Peer *p = userdata;
-        Outgoing left = {};
-        int r = 0;
+        int r;
 
-        p->stats = sd_bus_slot_unref(p->stats);
+        /* Somebody else said that. */
         if (!bus_says(m))
-                r = -EPERM;
-        else if (!e)
-                r = read_outgoing(m, &left);
-        else if (!sd_bus_error_has_name(e, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
+                return 1;
+        if (!e)
+                r = read_stats(m, ret);
+        else if (sd_bus_error_has_name(e, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
+                r = 0;
+        else
                 r = -sd_bus_error_get_errno(e);
-        /* Also what somebody else said instead of the bus. */
-        if (r == -ETIMEDOUT || r == -ENOMEM || !bus_says(m))
-                left = (Outgoing){UINT32_MAX, UINT32_MAX}; /* once more, when it matters */
-        else if (r < 0) {
+        if (r == -ETIMEDOUT || r == -ENOMEM)
+                return 1;
+        if (r < 0) {
                 /* dbus-broker has other ways, and needs none of this. */
                 (void) log_info_errno(r, "The bus does not say who reads his answers, so nobody "
                                          "is made to wait for that: %m");
-                p->bus->is_blind = true;
-                left = (Outgoing){};
+                b->is_blind = true;
         }
+        return 0;
+}
+
+static int on_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Peer *p = userdata;
+        Stats left = {};
+
+        p->stats = sd_bus_slot_unref(p->stats);
+        if (take_stats(p->bus, m, &left) > 0)
+                left = (Stats){.bytes = UINT32_MAX, .fds = UINT32_MAX};
         /* It may keep signals and what others have said, too. */
         p->unread = p->unread - p->asked + MIN(left.bytes, p->asked);
-        p->unread_fds = p->unread_fds - p->asked_fds + MIN(left.fds, p->asked_fds);
+        if (left.fds < p->unread_fds)
+                p->unread_fds = MIN(p->unread_fds, left.fds + p->fds_since_asked);
         take_up(p->bus);
         return 0;
 }
@@ -141,7 +156,7 @@ void bus_reader_ask(Peer *p) {
         if ((p->unread == 0 && p->unread_fds == 0) || p->stats)
                 return;
         p->asked = p->unread;
-        p->asked_fds = p->unread_fds;
+        p->fds_since_asked = 0;
         r = sd_bus_call_method_async(p->bus->bus, &p->stats, "org.freedesktop.DBus",
                                      "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats",
                                      "GetConnectionStats", on_stats, p, "s", p->name);
@@ -149,15 +164,60 @@ void bus_reader_ask(Peer *p) {
                 (void) log_debug_errno(r, "Failed to ask what %s has read: %m", p->name);
 }
 
-static int on_again(sd_event_source *s, uint64_t usec, void *userdata);
-
-/* While anybody waits: whoever reads now makes room, and nothing tells of it. */
-static int ask_again(Bus *b) {
+static int on_own_stats(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        Bus *b = userdata;
+        Stats own = {.fds_from = UINT32_MAX};
+        bool waits = false;
         Peer *p;
         int r;
 
+        b->own_stats = sd_bus_slot_unref(b->own_stats);
+        r = take_stats(b, m, &own);
+        if (r > 0)
+                return 0;
+        b->n_sweeps = own.fds_from == 0 ? 0 : b->n_sweeps + 1;
+        TAILQ_FOREACH (p, &b->peers, link) {
+                waits = waits || p->n_answers > 0;
+                if (b->n_sweeps == 0)
+                        p->unread_fds = MIN(p->unread_fds, p->fds_since_swept);
+                else if (b->n_sweeps == SWEEPS)
+                        bus_reader_ask(p);
+        }
+        if (b->n_sweeps == SWEEPS)
+                b->n_sweeps = 0;
+        else if (b->n_sweeps > 0 && waits)
+                bus_readers_sweep(b);
+        take_up(b);
+        return 0;
+}
+
+/* One question instead of one for each peer: mostly all have taken theirs. What was sent behind the question may be in the answer, so that
+ * it is asked again before each is. */
+void bus_readers_sweep(Bus *b) {
+        const char *name;
+        Peer *p;
+        int r;
+
+        if (b->own_stats || b->is_blind)
+                return;
         TAILQ_FOREACH (p, &b->peers, link)
-                bus_reader_ask(p);
+                p->fds_since_swept = 0;
+        b->fds_since_swept = 0;
+        r = sd_bus_get_unique_name(b->bus, &name);
+        if (r >= 0)
+                r = sd_bus_call_method_async(b->bus, &b->own_stats, "org.freedesktop.DBus",
+                                             "/org/freedesktop/DBus",
+                                             "org.freedesktop.DBus.Debug.Stats",
+                                             "GetConnectionStats", on_own_stats, b, "s", name);
+        if (r < 0)
+                (void) log_debug_errno(r, "Failed to ask what has been taken: %m");
+}
+
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata);
+
+static int arm(Bus *b) {
+        int r;
+
         b->readers_usec = MAX(2 * b->readers_usec, AGAIN_MIN_USEC);
         b->readers_usec = MIN(b->readers_usec, AGAIN_MAX_USEC);
         if (!b->readers_source)
@@ -166,6 +226,15 @@ static int ask_again(Bus *b) {
                                                   on_again, b);
         r = sd_event_source_set_time_relative(b->readers_source, b->readers_usec);
         return r < 0 ? r : sd_event_source_set_enabled(b->readers_source, SD_EVENT_ONESHOT);
+}
+
+/* While anybody waits: whoever reads now makes room, and nothing tells of it. */
+static int ask_again(Bus *b) {
+        Peer *p;
+
+        TAILQ_FOREACH (p, &b->peers, link)
+                bus_reader_ask(p);
+        return arm(b);
 }
 
 static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -182,13 +251,15 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata) {
 
 /* ---- calls ---- */
 
-int bus_reader_wait(Peer *p) {
-        Bus *b = p->bus;
+static bool is_armed(const Bus *b) {
         int enabled;
 
-        if (!b->readers_source || sd_event_source_get_enabled(b->readers_source, &enabled) <= 0)
-                return ask_again(b);
-        return 0;
+        return b->readers_source && sd_event_source_get_enabled(b->readers_source, &enabled) > 0;
+}
+
+int bus_readers_wait(Bus *b) {
+        bus_readers_sweep(b);
+        return is_armed(b) ? 0 : arm(b);
 }
 
 static int hold(Peer *p, sd_bus_message *m, sd_bus_error *reterr) {
@@ -207,7 +278,7 @@ static int hold(Peer *p, sd_bus_message *m, sd_bus_error *reterr) {
         t[p->n_held++] = sd_bus_message_ref(m);
         if (owed(p) >= CONNECTION_MAX)
                 bus_reader_ask(p);
-        r = bus_reader_wait(p);
+        r = is_armed(b) ? 0 : ask_again(b);
         return r < 0 ? r : 1;
 }
 

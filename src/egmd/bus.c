@@ -424,6 +424,7 @@ Bus *bus_free(Bus *b) {
         bus_objects_free(b);
         bus_peers_free(b);
         b->readers_source = sd_event_source_disable_unref(b->readers_source);
+        b->own_stats = sd_bus_slot_unref(b->own_stats);
         b->flush_source = sd_event_source_disable_unref(b->flush_source);
         bus_bounds_free(b);
         /* Not flushed: that waits for ever where the connection never came to be, and bus_stop() has done it otherwise. */

@@ -98,8 +98,9 @@ static void on_stats(sd_bus_message *m) {
         n_stats++;
         if (reading != READING_UNTOLD) {
                 answer(m, reading == READING_FORGED ? argument(m) : "org.freedesktop.DBus", "a{sv}",
-                       2, "OutgoingBytes", "u", reading == READING_NONE ? UINT32_MAX : 0,
-                       "OutgoingFDs", "u", reading == READING_NONE ? UINT32_MAX : 0);
+                       3, "OutgoingBytes", "u", reading == READING_NONE ? UINT32_MAX : 0,
+                       "OutgoingFDs", "u", reading == READING_NONE ? UINT32_MAX : 0, "IncomingFDs",
+                       "u", reading == READING_NONE ? UINT32_MAX : 0);
                 return;
         }
         assert_true(sd_bus_message_new_method_errorf(m, &e, SD_BUS_ERROR_UNKNOWN_METHOD,
