@@ -227,30 +227,50 @@ static int set_option_of_group(Options *o, unsigned groups, int c, const char *v
         return slice_option_set(&o->single, option_name(c), value, reterr);
 }
 
-static int set_option(Options *o, unsigned groups, int c, char *value, EgmError *reterr) {
+/* Those that are there or not. */
+static bool *flag_of(Options *o, int c) {
         switch (c) {
         case 'h':
-                o->help = true;
+                return &o->help;
+        case ARG_VERSION:
+                return &o->version;
+        case ARG_NO_LEGEND:
+                return &o->no_legend;
+        case ARG_NO_ASK_PASSWORD:
+                return &o->no_ask_password;
+        case ARG_DMABUF:
+                return &o->dmabuf;
+        case ARG_KILL:
+                return &o->kill;
+        case ARG_PERSISTENT:
+                return &o->persistent;
+        case ARG_QUOTA:
+                return &o->quota;
+        case ARG_VALUE:
+                return &o->value;
+        default:
+                return NULL;
+        }
+}
+
+static int set_option(Options *o, unsigned groups, int c, char *value, EgmError *reterr) {
+        bool *flag = flag_of(o, c);
+
+        if (flag) {
+                *flag = true;
                 return 0;
+        }
+        switch (c) {
         case 'j':
                 o->json = isatty(STDOUT_FILENO) ? JSON_PRETTY : JSON_SHORT;
                 return 0;
         case 'p':
                 return add_property(o, value);
-        case ARG_VERSION:
-                o->version = true;
-                return 0;
         case ARG_BUS:
                 o->bus = value;
                 return 0;
         case ARG_JSON:
                 return set_json(o, value, reterr);
-        case ARG_NO_LEGEND:
-                o->no_legend = true;
-                return 0;
-        case ARG_NO_ASK_PASSWORD:
-                o->no_ask_password = true;
-                return 0;
         case ARG_NO_PAGER:
                 return 0; /* there is none; scripts say so to all tools of this kind */
         case ARG_SLICE:
@@ -258,31 +278,16 @@ static int set_option(Options *o, unsigned groups, int c, char *value, EgmError 
         case ARG_LABEL:
                 o->label = value;
                 return 0;
-        case ARG_DMABUF:
-                o->dmabuf = true;
-                return 0;
         case ARG_WAIT:
                 o->wait = true;
                 return set_seconds(&o->wait_usec, c, value, reterr);
-        case ARG_KILL:
-                o->kill = true;
-                return 0;
         case ARG_KILL_AFTER:
                 o->has_kill_after = true;
                 return set_seconds(&o->kill_after_usec, c, value, reterr);
-        case ARG_PERSISTENT:
-                o->persistent = true;
-                return 0;
         case ARG_DELEGATE:
                 return set_user(&o->has_delegate, &o->delegate, c, value, reterr);
         case ARG_OWNER:
                 return set_user(&o->has_owner, &o->owner, c, value, reterr);
-        case ARG_QUOTA:
-                o->quota = true;
-                return 0;
-        case ARG_VALUE:
-                o->value = true;
-                return 0;
         case ARG_LEASE:
                 o->lease = value;
                 return 0;
