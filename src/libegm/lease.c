@@ -265,20 +265,27 @@ _public_ int egm_lease_get_retired_range(egm_lease *l, size_t slice, size_t i, u
 
 /* ---- Mapping ---- */
 
+static bool is_away(int r) {
+        return r == -EHOSTUNREACH || r == -ENOTCONN || r == -ECONNRESET || r == -ETIMEDOUT;
+}
+
 /* Where the kernel keeps holders to their leases, a process has to be admitted first. Whether it has to be is found out by
  * trying: most need not, or are already. */
 static void *map_slice(egm_lease *l, const LeaseSlice *s, uint64_t offset, size_t size, int prot,
                        int flags) {
         _cleanup_close_ int pidfd = -EBADF;
         void *p;
+        int r;
 
         /* lease_check() made sure that the sum is below 2^63. */
         p = mmap(NULL, size, prot, flags, s->fd, (off_t) (s->offset + offset));
         if (p != MAP_FAILED || errno != EACCES || !l->connection)
                 return p;
         pidfd = pidfd_open(getpid(), 0);
-        if (pidfd < 0 || egm_lease_admit(l, pidfd) < 0) {
-                errno = EACCES;
+        r = pidfd < 0 ? -errno : egm_lease_admit(l, pidfd);
+        if (r < 0) {
+                /* What may be otherwise in a moment is told from what will not. */
+                errno = is_away(r) ? -r : EACCES;
                 return MAP_FAILED;
         }
         return mmap(NULL, size, prot, flags, s->fd, (off_t) (s->offset + offset));
