@@ -308,8 +308,8 @@ int egm_lease_get_retired_range(egm_lease *l, size_t slice, size_t i, uint64_t *
  * implied; private mappings are refused: their writes would not reach the memory. Undo with munmap(2). The
  * mapping outlives lease and object: the memory is not reused before it is gone.
  * -EINVAL: alignment, size 0, prot or flags. -ERANGE: outside the slice. -EBADF: the descriptor was taken. -EACCES: it is
- * enforced, and the process is not admitted: the lease has ended. -EHOSTUNREACH, -ENOTCONN, -ECONNRESET, -ETIMEDOUT: it is
- * enforced, and the daemon, which would have to admit the process, cannot be reached now. Otherwise the errors of mmap(2). */
+ * enforced, and the process is not admitted: the lease has ended. -EHOSTUNREACH: it is enforced, and the daemon, which would
+ * have to admit the process, cannot be reached now. Otherwise the errors of mmap(2). */
 int egm_lease_map(egm_lease *l, size_t slice, uint64_t offset, uint64_t size, int prot, int flags,
                   void **ret);
 

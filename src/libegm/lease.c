@@ -265,8 +265,12 @@ _public_ int egm_lease_get_retired_range(egm_lease *l, size_t slice, size_t i, u
 
 /* ---- Mapping ---- */
 
-static bool is_away(int r) {
-        return r == -EHOSTUNREACH || r == -ENOTCONN || r == -ECONNRESET || r == -ETIMEDOUT;
+/* Nobody has refused it: there was nobody. Where systemd was to start the daemon, it says so. */
+static bool is_away(const egm_lease *l, int r) {
+        const char *name = egm_connection_get_error_name(l->connection);
+
+        return r == -EHOSTUNREACH || r == -ENOTCONN || r == -ECONNRESET || r == -ETIMEDOUT ||
+               (name && strncmp(name, "org.freedesktop.systemd1.", 25) == 0);
 }
 
 /* Where the kernel keeps holders to their leases, a process has to be admitted first. Whether it has to be is found out by
@@ -285,7 +289,7 @@ static void *map_slice(egm_lease *l, const LeaseSlice *s, uint64_t offset, size_
         r = pidfd < 0 ? -errno : egm_lease_admit(l, pidfd);
         if (r < 0) {
                 /* What may be otherwise in a moment is told from what will not. */
-                errno = is_away(r) ? -r : EACCES;
+                errno = is_away(l, r) ? EHOSTUNREACH : EACCES;
                 return MAP_FAILED;
         }
         return mmap(NULL, size, prot, flags, s->fd, (off_t) (s->offset + offset));
