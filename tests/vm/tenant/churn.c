@@ -31,13 +31,10 @@ static void churn_done(Churn *c) {
 static void on_event(egm_connection *c, egm_event *e, void *userdata) {
 }
 
-/* A package that is installed again takes the bus's policy away for a moment; who is denied more often than that is denied. */
-#define DENIALS_MAX 20U
-
 /* Nothing may be granted while egmd is away or comes back. What no restart excuses is an error. */
 static int wait_after(Churn *c, int r) {
-        if (r == -EINVAL || r == -EPERM || r == -EBADMSG || r == -ENOMEM || -r >= ERRNOS ||
-            (r == -EACCES && c->refused[EACCES] >= DENIALS_MAX)) {
+        if (r == -EINVAL || r == -EACCES || r == -EPERM || r == -EBADMSG || r == -ENOMEM ||
+            -r >= ERRNOS) {
                 const char *message = egm_connection_get_error_message(c->connection);
 
                 printf("wrong: refused: %s: %s\n", strerror(-r), message ?: "");
