@@ -204,23 +204,22 @@ eventually 60 clean || die "not clean after a restart"
 
 # A slice that can be lent again counts no longer, whatever the rest of its lease does. (Nobody has its region open then.)
 "$nobody" --bus="$bus" run --slice=size=4M,region=egm4 --slice=size=6M,region=egm5 -- \
-        sh -c 'eval "exec $1>&-"; echo "$EGM_LEASE"; exec sleep 1000' - '{0.fd}' >"$tmp/half" &
+        sh -c '(eval "exec $1>&-"; exec sleep 1000) & echo "$EGM_LEASE $$ $!"; exec sleep 1000' - '{0.fd}' >"$tmp/half" &
 holder=$!
 pids="$pids $holder"
 half() { [ -s "$tmp/half" ]; }
 eventually 60 half || die "no lease of two slices"
+read -r lease with_both with_one <"$tmp/half"
+pids="$pids $with_both $with_one"
 is_used user nobody bytes 10M || die "two slices: '$(used user nobody bytes)'"
-# Through the daemon alone: the launcher has both descriptors.
-kill -STOP "$holder"
-check 0 '' '' release "$(cat "$tmp/half")"
+check 0 '' '' release "$lease"
 is_used user nobody slices 2 || die "two slices: '$(used user nobody slices)'"
-child=$(pgrep -P "$holder")
-kill -KILL "$holder"
-wait "$holder" 2>/dev/null || :
+kill -KILL "$with_both"
 eventually 60 is_used user nobody bytes 6M || die "one of two slices: '$(used user nobody bytes)'"
 is_used user nobody slices 1 || die "one of two slices: '$(used user nobody slices)'"
 is_used user nobody leases 1 || die "one of two slices: '$(used user nobody leases)' leases"
-kill "$child"
+kill "$with_one"
+wait "$holder" || :
 eventually 60 clean || die "the second slice stays"
 
 # Leases, requests that wait, calls; by name or uid.
