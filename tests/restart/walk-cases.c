@@ -232,6 +232,7 @@ static void case_granted_and_gone(Walk *w) {
         /* It may have gone again under those who had the memory. */
         if (w->regions[0].gone)
                 walk_device_return(w, 0, false);
+        walk_settle(w);
 }
 
 /* Whose caller never heard of it: it is nobody's but its owner's, and lost as any other is when the device goes before anybody has

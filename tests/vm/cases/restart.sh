@@ -92,7 +92,7 @@ restart_under() { # restart_under FROM TO LEASES: rounds, with so many leases ou
         for ((i = $1; i < $2; i++)); do
                 restart_and_compare "$(way "$i")" || break
                 [ "$(jobs -r | wc -l)" = "$running" ] || {
-                        problem="by $(way "$i"): a tenant has ended: $(tail -qn 3 /run/tenant-*.out)"
+                        problem="by $(way "$i"): a tenant has ended: $(tail -qn 9 /run/tenant-*.out)"
                         break
                 }
         done
