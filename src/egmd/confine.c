@@ -224,20 +224,36 @@ void confine_revoke(Manager *m, Lease *l) {
                 (void) log_error_errno(r, "Lease %" PRIu64 ": failed to end its rights: %m", l->id);
 }
 
-/* While something drains, it may be looked for by any number that was in the table. */
-static bool may_matter(__u64 number, void *userdata) {
-        const Manager *m = userdata;
-        Lease *l;
+typedef struct Admitting {
+        const Manager *manager;
+        int unclaimed; /* something drains that is nobody's; -1: not asked yet */
+} Admitting;
 
-        if (manager_find_lease(m, number))
-                return true;
-        RB_FOREACH (l, LeaseTree, (LeaseTree *) &m->leases)
-                if (l->unclaimed)
-                        return true;
+static bool has_unclaimed(const Manager *m) {
+        for (size_t i = 0; i < m->n_regions; i++) {
+                const Slice *s;
+
+                TAILQ_FOREACH (s, &m->regions[i]->draining, phase_link)
+                        if (s->lease->unclaimed)
+                                return true;
+        }
         return false;
 }
 
+/* What nobody is known to have had is waited for as long as somebody who bears a number that is nobody's is under way: whichever
+ * number that is. Were all kept, a process that has one lease after the other would be full when it may not be. */
+static EnforceMatter may_matter(__u64 number, void *userdata) {
+        Admitting *a = userdata;
+
+        if (manager_find_lease(a->manager, number))
+                return ENFORCE_MATTERS;
+        if (a->unclaimed < 0)
+                a->unclaimed = has_unclaimed(a->manager);
+        return a->unclaimed ? ENFORCE_ANY_MATTERS : ENFORCE_MATTERS_NOT;
+}
+
 int confine_admit(Manager *m, const Lease *l, int pidfd, EgmError *reterr) {
+        Admitting a;
         int r;
 
         assert(m);
@@ -245,7 +261,8 @@ int confine_admit(Manager *m, const Lease *l, int pidfd, EgmError *reterr) {
 
         if (!m->enforce || !l->gated)
                 return 0;
-        r = enforce_admit(m->enforce, pidfd, l->id, may_matter, m);
+        a = (Admitting){.manager = m, .unclaimed = -1};
+        r = enforce_admit(m->enforce, pidfd, l->id, may_matter, &a);
         if (r == -EUSERS)
                 return egm_error_set(reterr, EGM_ERROR_QUOTA_EXCEEDED,
                                      "The process, or one that shares its memory, may map %d "

@@ -59,8 +59,19 @@ int enforce_open_gate(Enforce *e, dev_t devnum) {
         return e->ops->set_device(e->userdata, (__u32) enforce_rdev(devnum), false);
 }
 
+static bool lease_is_same(const EnforceLease *a, const EnforceLease *b) {
+        bool same = a->flags == b->flags && a->n == b->n;
+
+        for (size_t i = 0; same && i < a->n; i++)
+                same = a->slices[i].rdev == b->slices[i].rdev &&
+                       a->slices[i].start == b->slices[i].start &&
+                       a->slices[i].end == b->slices[i].end;
+        return same;
+}
+
 int enforce_set_lease(Enforce *e, const EnforceLease *l) {
-        __u64 highest;
+        __u64 highest = UINT64_MAX;
+        EnforceLease before;
         int r;
 
         assert(e);
@@ -75,6 +86,10 @@ int enforce_set_lease(Enforce *e, const EnforceLease *l) {
                 if (r < 0)
                         return r;
         }
+        /* An entry is replaced by another one, and the gate refuses whom it catches in between. */
+        if (highest >= l->number && e->ops->get_lease(e->userdata, l->number, &before) >= 0 &&
+            lease_is_same(&before, l))
+                return 0;
         return e->ops->set_lease(e->userdata, l);
 }
 
@@ -147,17 +162,35 @@ static bool is_full(const EnforceBearer *b) {
         return b->numbers[ENFORCE_NUMBERS_MAX - 1] != 0;
 }
 
-static void make_room(EnforceBearer *b, enforce_keep_t keep, void *userdata) {
-        size_t n = 0;
+/* Its moves are counted meanwhile, and one may be overwritten: to whoever compares counts there were some. */
+#define MOVES_UNKNOWN (UINT64_C(1) << 32)
 
-        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++)
-                if (!keep || keep(b->numbers[i] & ~ENFORCE_NUMBER_BARE, userdata))
-                        b->numbers[n++] = b->numbers[i];
+static void make_room(EnforceBearer *b, enforce_matters_t matters, void *userdata) {
+        size_t n = 0, witness = ENFORCE_NUMBERS_MAX;
+
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
+                __u64 number = b->numbers[i];
+                EnforceMatter k = matters ? matters(number & ~ENFORCE_NUMBER_BARE, userdata)
+                                          : ENFORCE_MATTERS;
+
+                if (k == ENFORCE_MATTERS_NOT)
+                        continue;
+                if (k == ENFORCE_ANY_MATTERS && witness < n) {
+                        /* By one that is not bare it may be mapping something. */
+                        if (!(number & ENFORCE_NUMBER_BARE))
+                                b->numbers[witness] = number;
+                        continue;
+                }
+                if (k == ENFORCE_ANY_MATTERS)
+                        witness = n;
+                b->numbers[n++] = number;
+        }
         memset(b->numbers + n, 0, (ENFORCE_NUMBERS_MAX - n) * sizeof(*b->numbers));
+        b->moves += MOVES_UNKNOWN;
 }
 
 /* 1: it has it already; 0: it has room for it. */
-static int prepare(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void *userdata) {
+static int prepare(Enforce *e, int pidfd, __u64 number, enforce_matters_t matters, void *userdata) {
         EnforceBearer b = {};
         int r;
 
@@ -169,7 +202,7 @@ static int prepare(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, voi
                 return 1;
         if (!is_full(&b) || bears(&b, number | ENFORCE_NUMBER_BARE))
                 return 0;
-        make_room(&b, keep, userdata);
+        make_room(&b, matters, userdata);
         if (is_full(&b))
                 return -EUSERS;
         r = e->ops->set_bearer(e->userdata, pidfd, &b);
@@ -215,7 +248,7 @@ static int mark_all(Enforce *e, EnforceAdmission *a) {
         return -EBUSY;
 }
 
-int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void *userdata) {
+int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_matters_t matters, void *userdata) {
         EnforceAdmission nobody = {}, a = {.number = number | ENFORCE_NUMBER_BARE};
         pid_t pid;
         int r;
@@ -228,7 +261,7 @@ int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void
                 return r;
         a.pid = (__u64) pid;
         (void) pthread_mutex_lock(&e->admission);
-        r = prepare(e, pidfd, number, keep, userdata);
+        r = prepare(e, pidfd, number, matters, userdata);
         if (r == 0) {
                 r = mark_all(e, &a);
                 if (r >= 0) {

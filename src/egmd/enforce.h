@@ -67,9 +67,15 @@ int enforce_keep_only(Enforce *e, enforce_keep_t keep, void *userdata);
 /* Above every number that was ever in the table. */
 __u64 enforce_next_number(Enforce *e);
 
-/* Admits a process, its threads and what it forks and executes from now on. keep() says which numbers may not be forgotten
+/* Admits a process, its threads and what it forks and executes from now on. matters() says which numbers may not be forgotten
  * yet; others make room when it bears too many. 1: admitted; 0: it was before; -EUSERS: full; -ESRCH: it is gone. */
-int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_keep_t keep, void *userdata);
+typedef enum EnforceMatter {
+        ENFORCE_MATTERS_NOT,
+        ENFORCE_MATTERS,
+        ENFORCE_ANY_MATTERS, /* of all such numbers one has to stay, for that it has any */
+} EnforceMatter;
+typedef EnforceMatter (*enforce_matters_t)(__u64 number, void *userdata);
+int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_matters_t matters, void *userdata);
 
 /* Who may have passed the gate without his mapping being there yet; the caller's to free. What is revoked before the call, and not
  * listed, has all its mappings. */

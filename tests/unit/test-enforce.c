@@ -17,6 +17,7 @@
 typedef struct Fake {
         EnforceLease leases[TABLE_MAX];
         size_t n;
+        unsigned n_set;
         EnforceBearer bearer; /* of the one process there is */
         bool has_bearer;
         EnforceBearer sharer; /* of the one that shares its memory */
@@ -59,6 +60,7 @@ static int fake_set_lease(void *u, const EnforceLease *l) {
         if (!t)
                 t = f->leases + f->n++;
         *t = *l;
+        f->n_set++;
         f->highest_at_set = f->highest;
         return 0;
 }
@@ -287,6 +289,30 @@ static void test_revoke(void **state) {
         assert_int_equal(enforce_revoke(e, 3), 0);
 }
 
+/* What is as it was stays where it is: who looks it up meanwhile is not to find that it is another. */
+static void test_set_again(void **state) {
+        EnforceLease l = {.number = 3, .n = 1, .slices = {{.rdev = 1, .end = 4096}}};
+        Fake f = {};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        assert_int_equal(f.n_set, 1);
+        l.slices[0].end = 8192;
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        l.slices[0].start = 4096;
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        l.slices[0].rdev = 2;
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        l.flags = ENFORCE_LEASE_EXPOSED;
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        l.n = 2;
+        assert_int_equal(enforce_set_lease(e, &l), 0);
+        assert_int_equal(f.n_set, 6);
+        assert_int_equal(enforce_get_lease(e, 3, &l), 0);
+        assert_int_equal(l.n, 2);
+}
+
 static bool is_even(__u64 number, void *userdata) {
         return number % 2 == 0;
 }
@@ -396,6 +422,14 @@ static void test_executes(void **state) {
         assert_int_equal(f.admission.pid, 0);
 }
 
+static EnforceMatter even_matter(__u64 number, void *userdata) {
+        return number % 2 == 0 ? ENFORCE_MATTERS : ENFORCE_MATTERS_NOT;
+}
+
+static EnforceMatter any_odd_matters(__u64 number, void *userdata) {
+        return number % 2 == 0 ? ENFORCE_MATTERS : ENFORCE_ANY_MATTERS;
+}
+
 /* Numbers that nothing can depend on any more make room, others do not. */
 static void test_full(void **state) {
         _cleanup_close_ int pidfd = child_pidfd();
@@ -403,18 +437,46 @@ static void test_full(void **state) {
         _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
 
         for (__u64 i = 1; i <= ENFORCE_NUMBERS_MAX; i++)
-                assert_int_equal(enforce_admit(e, pidfd, 2 * i, is_even, NULL), 1);
-        assert_int_equal(enforce_admit(e, pidfd, 2, is_even, NULL), 0);
-        assert_int_equal(enforce_admit(e, pidfd, 1, is_even, NULL), -EUSERS);
+                assert_int_equal(enforce_admit(e, pidfd, 2 * i, even_matter, NULL), 1);
+        assert_int_equal(enforce_admit(e, pidfd, 2, even_matter, NULL), 0);
+        assert_int_equal(enforce_admit(e, pidfd, 1, even_matter, NULL), -EUSERS);
         assert_int_equal(count(&f.bearer), ENFORCE_NUMBERS_MAX);
         f.bearer.numbers[0] = 1001;
         f.bearer.numbers[9] = 1003 | ENFORCE_NUMBER_BARE;
         f.bearer.numbers[10] |= ENFORCE_NUMBER_BARE;
-        assert_int_equal(enforce_admit(e, pidfd, 1000, is_even, NULL), 1);
+        assert_int_equal(enforce_admit(e, pidfd, 1000, even_matter, NULL), 1);
         assert_int_equal(count(&f.bearer), ENFORCE_NUMBERS_MAX - 1);
         assert_int_equal(f.bearer.numbers[0], 4);
         assert_int_equal(f.bearer.numbers[8], 22 | ENFORCE_NUMBER_BARE);
         assert_int_equal(f.bearer.numbers[ENFORCE_NUMBERS_MAX - 2], 1000);
+        /* A move that was counted meanwhile would be lost. */
+        assert_true(f.bearer.moves >= UINT64_C(1) << 32);
+}
+
+/* Of those that only show that it may be under way one remains, and that of what it may map. */
+static void test_full_of_any(void **state) {
+        _cleanup_close_ int pidfd = child_pidfd();
+        Fake f = {.memory = 1};
+        _cleanup_(enforce_freep) Enforce *e = enforce_on(&f);
+
+        for (__u64 i = 0; i < ENFORCE_NUMBERS_MAX; i++)
+                assert_int_equal(enforce_admit(e, pidfd, 2 * i + 1, any_odd_matters, NULL), 1);
+        f.bearer.numbers[0] |= ENFORCE_NUMBER_BARE;
+        f.bearer.numbers[5] = 6;
+        assert_int_equal(enforce_admit(e, pidfd, 1001, any_odd_matters, NULL), 1);
+        assert_int_equal(count(&f.bearer), 3);
+        assert_int_equal(f.bearer.numbers[0] & ENFORCE_NUMBER_BARE, 0);
+        assert_int_equal(f.bearer.numbers[0] % 2, 1);
+        assert_int_equal(f.bearer.numbers[1], 6);
+        assert_int_equal(f.bearer.numbers[2], 1001);
+        for (__u64 i = count(&f.bearer); i < ENFORCE_NUMBERS_MAX; i++)
+                f.bearer.numbers[i] = (2 * i + 1001) | ENFORCE_NUMBER_BARE;
+        f.bearer.numbers[0] |= ENFORCE_NUMBER_BARE;
+        f.bearer.numbers[2] |= ENFORCE_NUMBER_BARE;
+        assert_int_equal(enforce_admit(e, pidfd, 8, any_odd_matters, NULL), 1);
+        assert_int_equal(count(&f.bearer), 3);
+        assert_true(f.bearer.numbers[0] & ENFORCE_NUMBER_BARE);
+        assert_int_equal(f.bearer.numbers[2], 8);
 }
 
 /* A list of mappings is as good as those who bear numbers have been quiet. */
@@ -510,11 +572,13 @@ int main(void) {
                         cmocka_unit_test(test_rdev),
                         cmocka_unit_test(test_numbers),
                         cmocka_unit_test(test_revoke),
+                        cmocka_unit_test(test_set_again),
                         cmocka_unit_test(test_keep_only),
                         cmocka_unit_test_teardown(test_admit, child_end),
                         cmocka_unit_test_teardown(test_sharer, child_end),
                         cmocka_unit_test_teardown(test_executes, child_end),
                         cmocka_unit_test_teardown(test_full, child_end),
+                        cmocka_unit_test_teardown(test_full_of_any, child_end),
                         cmocka_unit_test(test_look),
                         cmocka_unit_test(test_lsm),
                         cmocka_unit_test(test_steady),
