@@ -66,6 +66,11 @@ static int fake_set_lease(void *u, const EnforceLease *l) {
         return 0;
 }
 
+static int fake_get_lease(void *u, __u64 number, EnforceLease *ret) {
+        *ret = in_table;
+        return in_table.n > 0 && in_table.number == number ? 0 : -ENOENT;
+}
+
 static unsigned n_refusals; /* to come */
 
 static int fake_drop_lease(void *u, __u64 number) {
@@ -118,6 +123,7 @@ static void fake_free(void *u) {
 
 static const EnforceOps enforce_ops = {
                 .set_lease = fake_set_lease,
+                .get_lease = fake_get_lease,
                 .drop_lease = fake_drop_lease,
                 .get_bearer = fake_get_bearer,
                 .admit = fake_admit,
