@@ -102,13 +102,14 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
                 r = lifeline_bind(l->lifeline, q->holder, NULL);
                 l->n_bound = lifeline_bound(l->lifeline);
         }
-        if (r >= 0 && q->holder >= 0)
-                r = confine_admit(m, l, q->holder, reterr);
         /* From here on it outlives us; if nobody ever hears of it, its lifetime has ended by then. */
         if (r >= 0)
                 r = record_lease(m, l);
+        /* Last: what follows could not take it back from whom the holder has forked since. */
+        if (r >= 0 && q->holder >= 0)
+                r = confine_admit(m, l, q->holder, reterr);
         if (r < 0) {
-                /* Whoever was let in bears its number for good, so no other lease may have it. */
+                /* Somebody may bear its number all the same, so no other lease may have it. */
                 if (l->gated)
                         m->next_lease_id++;
                 confine_revoke(m, l);

@@ -248,6 +248,24 @@ static int mark_all(Enforce *e, EnforceAdmission *a) {
         return -EBUSY;
 }
 
+/* Whether it was given its number is not known: it is to be no right. Whom it has forked since has it; but that is between two calls
+ * of ours, and the caller does not hear that it has a right. */
+static void take_back(Enforce *e, int pidfd, __u64 number) {
+        EnforceBearer b = {};
+        bool has = false;
+
+        if (e->ops->get_bearer(e->userdata, pidfd, &b) < 0)
+                return;
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX && b.numbers[i] != 0; i++)
+                if (b.numbers[i] == number) {
+                        b.numbers[i] = number | ENFORCE_NUMBER_BARE;
+                        has = true;
+                }
+        b.moves += MOVES_UNKNOWN;
+        if (has)
+                (void) e->ops->set_bearer(e->userdata, pidfd, &b);
+}
+
 int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_matters_t matters, void *userdata) {
         EnforceAdmission nobody = {}, a = {.number = number | ENFORCE_NUMBER_BARE};
         pid_t pid;
@@ -267,6 +285,8 @@ int enforce_admit(Enforce *e, int pidfd, __u64 number, enforce_matters_t matters
                 if (r >= 0) {
                         a.number = number;
                         r = mark(e, &a, false);
+                        if (r < 0)
+                                take_back(e, pidfd, number);
                 }
                 /* Until then children are given it that are none of its. */
                 (void) e->ops->admit(e->userdata, &nobody, false);

@@ -204,7 +204,8 @@ static int on_exit_of_bound(sd_event_source *s, int fd, uint32_t revents, void *
 void lifeline_unbind(Lifeline *l, pid_t pid) {
         assert(l);
 
-        for (unsigned i = 0; i < l->n_bound; i++)
+        /* The last: one that had that pid before it, and is dead, may not have been noticed yet. */
+        for (unsigned i = l->n_bound; i-- > 0;)
                 if (lifeline_pid(l, i) == pid) {
                         drop_bound(l, i);
                         return;

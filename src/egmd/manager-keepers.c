@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <inttypes.h>
+
 #include "confine.h"
 #include "fd-util.h"
 #include "holders.h"
 #include "lifeline.h"
+#include "log.h"
 #include "manager.h"
 #include "pidfd.h"
 #include "records.h"
@@ -102,8 +105,9 @@ int manager_admit(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         return confine_admit(m, l, pidfd, reterr);
 }
 
-/* With the unit of the process that shows as its holder, as it is to be found after a restart, too. */
-static int record_bound(Manager *m, Lease *l) {
+/* With the unit of the process that shows as its holder, as it is to be found after a restart, too. *ret_before: what it was
+ * before, the caller's to free. */
+static int record_bound(Manager *m, Lease *l, char **ret_before) {
         char *before = TAKE_PTR(l->holder_unit);
         int r;
 
@@ -115,11 +119,28 @@ static int record_bound(Manager *m, Lease *l) {
                 l->holder_unit = before;
                 return r;
         }
-        free(before);
+        *ret_before = before;
         return 0;
 }
 
+/* It was refused behind its record. Consumes unit. */
+static void unbind(Manager *m, Lease *l, pid_t pid, char *unit) {
+        int r;
+
+        lifeline_unbind(l->lifeline, pid);
+        free(l->holder_unit);
+        l->holder_unit = unit;
+        r = record_lease(m, l);
+        if (r < 0)
+                (void) log_error_errno(r,
+                                       "Lease %" PRIu64
+                                       ": failed to write down that it is not bound to pid %i, to "
+                                       "which a restart would bind it: %m",
+                                       l->id, (int) pid);
+}
+
 int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
+        char *before = NULL;
         bool fresh;
         pid_t pid;
         int r;
@@ -145,11 +166,18 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         if (r < 0)
                 return r;
         fresh = r > 0;
+        /* Written down before it is let in: a record can be taken back, a right that it may have handed on to its children cannot. */
+        if (fresh) {
+                r = record_bound(m, l, &before);
+                if (r < 0) {
+                        lifeline_unbind(l->lifeline, pid);
+                        return r;
+                }
+        }
         r = confine_admit(m, l, pidfd, reterr);
-        if (r >= 0 && fresh)
-                r = record_bound(m, l);
         if (r < 0 && fresh)
-                lifeline_unbind(l->lifeline, pid);
+                unbind(m, l, pid, TAKE_PTR(before));
+        free(before);
         if (r < 0 || !fresh)
                 return r;
         l->n_bound = lifeline_bound(l->lifeline);

@@ -29,6 +29,7 @@ typedef struct Fake {
         __u64 highest;
         __u64 highest_at_set;       /* when a lease came last */
         int fail;                   /* the next change */
+        int fail_behind;            /* the next right that is given, once it is */
         EnforceWatch watches[2][4]; /* before and after mappings are listed; until a number is 0 */
         unsigned watched;
         unsigned looks; /* after so many of them the second is what both say */
@@ -153,9 +154,11 @@ static int fake_admit(void *u, EnforceAdmission *a, bool everybody) {
         else
                 a->full++;
         f->has_bearer = true;
+        if (!(a->number & ENFORCE_NUMBER_BARE))
+                r = TAKE_GENERIC(f->fail_behind, int, 0);
         if (everybody && f->shared && !give(&f->sharer, a->number | ENFORCE_NUMBER_BARE))
                 a->full++;
-        return 0;
+        return r;
 }
 
 static size_t count(const EnforceBearer *b) {
@@ -377,6 +380,13 @@ static void test_admit(void **state) {
         f.fail = -ENOENT;
         assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), -ENOENT);
         assert_int_equal(count(&f.bearer), 2);
+        /* Who was told that it failed has no right by it. */
+        f.fail_behind = -EINTR;
+        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), -EINTR);
+        assert_int_equal(f.bearer.numbers[2], 3 | ENFORCE_NUMBER_BARE);
+        assert_int_equal(count(&f.bearer), 3);
+        assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), 1);
+        assert_int_equal(f.bearer.numbers[2], 3);
         /* What may map all is left as it is: its children would inherit numbers. */
         f.bearer = (EnforceBearer){.flags = ENFORCE_BEARER_ALL};
         assert_int_equal(enforce_admit(e, pidfd, 3, NULL, NULL), 0);
