@@ -293,8 +293,9 @@ bool confine_is_over(Manager *m, Lease *l) {
 
 /* ---- after a restart ---- */
 
+/* Not by its record alone: one that nothing keeps is over, its rights were ended or are about to be, and none is to come back. */
 static bool has_rights(const Lease *l) {
-        return !l->released && !l->unclaimed && !l->delegated;
+        return lease_is_kept(l) && !l->unclaimed && !l->delegated;
 }
 
 static bool keep_number(__u64 number, void *userdata) {
@@ -327,9 +328,8 @@ int confine_restored(Manager *m) {
                 n_exposed += r < 0;
         }
         if (n_exposed > 0)
-                log_warning("%u leases were not enforced all the time; they are called cooperative "
-                            "from now on",
-                            n_exposed);
+                log_warning("Not enforced all the time, and called cooperative from now on: %u %s",
+                            n_exposed, n_exposed == 1 ? "lease" : "leases");
         return 0;
 }
 

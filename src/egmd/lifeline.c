@@ -85,11 +85,16 @@ Lifeline *lifeline_free(Lifeline *l) {
         return mfree(l);
 }
 
+bool lifeline_hung_up(const Lifeline *l) {
+        assert(l);
+        return poll(&(struct pollfd){.fd = l->fd}, 1, 0) > 0;
+}
+
 static int on_hangup(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Lifeline *l = userdata;
 
         /* Asked again: what epoll saw may be older than a reopen in the same turn of the loop. */
-        if (poll(&(struct pollfd){.fd = fd}, 1, 0) <= 0)
+        if (!lifeline_hung_up(l))
                 return 0;
         l->source = sd_event_source_disable_unref(l->source);
         l->closed = true;

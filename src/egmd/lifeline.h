@@ -46,6 +46,8 @@ uint64_t lifeline_start_time(const Lifeline *l, unsigned i);
 void lifeline_unbind(Lifeline *l, pid_t pid);
 /* The read end (borrowed), and the pipe's inode: how /proc shows who has the other end. */
 int lifeline_fd(const Lifeline *l);
+/* Has nobody the other end open? The event loop may not have told yet. */
+bool lifeline_hung_up(const Lifeline *l);
 ino_t lifeline_inode(const Lifeline *l);
 
 /* By what /proc shows who keeps a lease: its pipe, and the processes bound to it. One list of all leases finds what a process

@@ -31,6 +31,9 @@ static int restore_bound(Lease *l, const BoundRecord *b) {
         if (r >= 0 && b->start_time != 0 && pidfd_get_start_time(fd, &start_time) >= 0 &&
             start_time != b->start_time)
                 return 0;
+        /* One that nobody has waited for still has its number. */
+        if (r >= 0 && pidfd_is_dead(fd) > 0)
+                return 0;
         if (r >= 0)
                 r = lifeline_bind(l->lifeline, fd, NULL);
         return r == -ESRCH ? 0 : r;
@@ -57,6 +60,8 @@ static int restore_lifeline(Manager *m, Lease *l, const LeaseRecord *record) {
         r = manager_lifeline_adopt(m, l, fd);
         if (r < 0)
                 return r;
+        /* Now, not when the event loop tells: rights that had been ended would come back until then. */
+        l->lifetime_open = !lifeline_hung_up(l->lifeline);
         for (size_t i = 0; i < record->n_bound; i++) {
                 r = restore_bound(l, record->bound + i);
                 /* To go on without it would end the lease of a process that runs. */

@@ -94,7 +94,7 @@ check "it stops" systemctl stop egmd
 gate_is_open() { [ "$(outside map 0 $page)" = mapped ]; }
 check "then the gate is open: this test can fail" wait_until 20 gate_is_open
 check "it starts" systemctl start egmd
-check "and says so" said 'not enforced all the time'
+check "and says so" said 'Not enforced all the time'
 is "the lease is not called enforced any more" "$(lease_property "$id" Isolation)" cooperative
 gate_is_closed "again"
 check "it restarts" systemctl restart egmd
