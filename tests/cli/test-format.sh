@@ -158,6 +158,8 @@ if command -v qemu-system-aarch64 >/dev/null; then
         [ -z "$initiator" ] ||
                 try_qemu 1 '*' "'$initiator'" '' '{0.fd}' '--whole --region=egm5' --for=qemu
         try_qemu 1 '*' 'acpi-egm-memory' "$initiator" '{0.fd}' '--whole --region=egm5' --for=qemu-nvidia
+        # Who ran before may not have let go of his part yet: the next would get the one behind it.
+        ctl release "$(acquire --whole --region=egm4)"
         hold=$(acquire --size=26M --region=egm4)
         if knows -object memory-backend-file,help | grep -q '^ *offset='; then
                 try_qemu 0 '1 nodes' '' '' '{0.fd}' '--size=26M --region=egm4' --for=qemu --gpu=none
