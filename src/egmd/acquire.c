@@ -53,14 +53,21 @@ static void cancel_slices(Manager *m, uint64_t id, const Placed *placed, size_t 
                                          placed[i].size, id);
 }
 
-static int clean_retired(Manager *m, const AcquireRequest *q, const Placed *placed) {
+static int clean_retired(Manager *m, const AcquireRequest *q, const Placed *placed,
+                         EgmError *reterr) {
         for (size_t i = 0; i < q->n_slices; i++) {
+                Region *region = m->regions[placed[i].region];
                 int r;
 
                 if (!q->slices[i].include_retired)
                         continue;
-                r = region_scrub_retired(m->regions[placed[i].region], placed[i].offset,
-                                         placed[i].size);
+                if (region_scrub_touches(region, placed[i].offset, placed[i].size))
+                        return egm_error_set(
+                                        reterr, EGM_ERROR_REGION_NOT_READY,
+                                        "%s: a retired page that was chosen is still part of a "
+                                        "scrub",
+                                        region->name);
+                r = region_scrub_retired(region, placed[i].offset, placed[i].size);
                 if (r < 0)
                         return r;
         }
@@ -214,7 +221,7 @@ int acquire_try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regi
         if (r >= 0)
                 r = check_path(m, q, placed, reterr);
         if (r >= 0)
-                r = clean_retired(m, q, placed);
+                r = clean_retired(m, q, placed, reterr);
         if (r >= 0)
                 r = make_lease(m, q, id, placed, &l, ret_fd, reterr);
         if (r >= 0) {

@@ -28,6 +28,7 @@ struct Drain {
         bool again;    /* a full one is wanted after it */
         bool look;     /* one at all of /proc is wanted though nothing may drain */
         bool quick;    /* so was the last full one */
+        bool failing;  /* the last could not begin, and that has been said */
         sd_event_source *recheck;
         ProcStill *still;  /* what the last full scan leaves for the next; its own while it runs */
         Culprit *blockers; /* who held something up at the last full scan */
@@ -102,16 +103,22 @@ static int scan_start(Drain *d, bool only_blockers);
 
 static void recheck_later(Drain *d);
 
-static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
-        Drain *d = userdata;
-        int r;
+static void start_or_later(Drain *d, bool only_blockers) {
+        int r = scan_start(d, only_blockers);
 
-        d->recheck = sd_event_source_disable_unref(d->recheck);
-        r = scan_start(d, !d->look);
         if (r < 0) {
-                (void) log_error_errno(r, "Failed to look for holders: %m");
+                if (!d->failing)
+                        (void) log_error_errno(r, "Failed to look for holders, trying again: %m");
                 recheck_later(d);
         }
+        d->failing = r < 0;
+}
+
+static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
+        Drain *d = userdata;
+
+        d->recheck = sd_event_source_disable_unref(d->recheck);
+        start_or_later(d, !d->look);
         return 0;
 }
 
@@ -352,17 +359,19 @@ static int scan_start(Drain *d, bool only_blockers) {
 
 void drain_add(Drain *d, Slice *s) {
         Region *region = s->region;
-        int r;
 
         assert(s->phase == SLICE_DRAINING);
 
         s->drain_turn = d->turn;
         TAILQ_INSERT_TAIL(&region->draining, s, phase_link);
-        r = scan_start(d, false);
-        if (r < 0) {
-                (void) log_error_errno(r, "Failed to look for holders: %m");
-                recheck_later(d);
-        }
+        start_or_later(d, false);
+}
+
+void drain_resume(Drain *d) {
+        assert(d);
+
+        if (!d->scan && !d->recheck)
+                start_or_later(d, false);
 }
 
 void drain_look(Drain *d) {

@@ -18,5 +18,7 @@ void drain_add(Drain *d, Slice *s);
 /* Looks soon though nothing drains, for who has a region open without a lease of it (Region.lingered); serves those who wait
  * for memory then. */
 void drain_look(Drain *d);
+/* Should something drain, and nothing be on its way to look at it. */
+void drain_resume(Drain *d);
 /* It no longer is (its region went away). */
 void drain_remove(Drain *d, Slice *s);

@@ -11,7 +11,8 @@ struct ExtentMap {
         uint64_t retired_owned;
         RunIndex runs;
         NodePool spares;
-        Node *last; /* where something changed last: often it changes again */
+        size_t n_pieces; /* ranges that are leased, drain, or are being scrubbed */
+        Node *last;      /* where something changed last: often it changes again */
 };
 
 /* One operation, as what becomes of an extent. Retired ones only ever change their owner. */
@@ -22,6 +23,8 @@ typedef struct Change {
         uint64_t to_owner;
         bool with_retired; /* those of from_owner are fine, and become to_owner's */
         bool lenient;      /* what does not start from here stays as it is, instead of -ESTALE */
+        int pieces;        /* begins one, or ends it */
+        bool pledged;      /* what it may need was set aside when its piece began */
 } Change;
 
 static const char *const extent_state_table[_EXTENT_STATE_MAX] = {
@@ -211,6 +214,24 @@ static Node *extent_map_find(const ExtentMap *m, uint64_t offset) {
         return extent_tree_find(&m->extents, offset);
 }
 
+/* Whatever takes a node leaves those that pieces may still need. Only where two that are alike lie side by side one extent has to be
+ * cut between them, so there are fewer such cuts to come than pieces. */
+static size_t nodes_wanted(const ExtentMap *m, const Change *change, size_t splits) {
+        if (change->pledged || (splits == 0 && change->pieces == 0))
+                return splits;
+        return splits + m->n_pieces + (size_t) change->pieces;
+}
+
+static void count_pieces(ExtentMap *m, const Change *change) {
+        if (change->pieces > 0)
+                m->n_pieces++;
+        else if (change->pieces < 0 && m->n_pieces > 0)
+                m->n_pieces--;
+        else
+                return;
+        node_pool_pledge(&m->spares, m->n_pieces);
+}
+
 static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const Change *change) {
         uint64_t end = offset + size;
         Node *n;
@@ -223,7 +244,7 @@ static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const
         r = extent_map_plan(m, n, change, offset, end);
         if (r < 0)
                 return r;
-        r = node_pool_fill(&m->spares, (size_t) r);
+        r = node_pool_fill(&m->spares, nodes_wanted(m, change, (size_t) r));
         if (r < 0)
                 return r;
 
@@ -238,6 +259,7 @@ static int extent_map_change(ExtentMap *m, uint64_t offset, uint64_t size, const
         }
         if (n)
                 (void) node_join_previous(m, n);
+        count_pieces(m, change);
         return 0;
 }
 
@@ -287,7 +309,7 @@ int extent_map_reserve(ExtentMap *m, size_t n_leases) {
         assert(n_leases <= EXTENT_MAP_RESERVE_MAX);
 
         /* A lease ends up as at most two extents more, and needs two nodes while it is carved. */
-        return node_pool_fill(&m->spares, 2 * (n_leases + 1));
+        return node_pool_fill(&m->spares, 2 * (n_leases + 1) + m->n_pieces + n_leases);
 }
 
 uint64_t extent_map_size(const ExtentMap *m) {
@@ -424,7 +446,10 @@ int extent_map_fit(const ExtentMap *m, uint64_t size, uint64_t align, bool inclu
 }
 
 int extent_map_begin_scrub(ExtentMap *m, uint64_t offset, uint64_t size) {
-        const Change c = {.from = EXTENT_DIRTY, .to = EXTENT_SCRUBBING, .with_retired = true};
+        const Change c = {.from = EXTENT_DIRTY,
+                          .to = EXTENT_SCRUBBING,
+                          .with_retired = true,
+                          .pieces = 1};
 
         assert(m);
         return extent_map_change(m, offset, size, &c);
@@ -433,7 +458,9 @@ int extent_map_begin_scrub(ExtentMap *m, uint64_t offset, uint64_t size) {
 int extent_map_end_scrub(ExtentMap *m, uint64_t offset, uint64_t size, bool clean) {
         const Change c = {.from = EXTENT_SCRUBBING,
                           .to = clean ? EXTENT_FREE : EXTENT_DIRTY,
-                          .with_retired = true};
+                          .with_retired = true,
+                          .pieces = -1,
+                          .pledged = true};
 
         assert(m);
         return extent_map_change(m, offset, size, &c);
@@ -451,7 +478,8 @@ int extent_map_lease(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owne
         const Change c = {.from = EXTENT_FREE,
                           .to = EXTENT_LEASED,
                           .to_owner = owner,
-                          .with_retired = include_retired};
+                          .with_retired = include_retired,
+                          .pieces = 1};
         const Node *n;
         int r;
 
@@ -474,7 +502,9 @@ int extent_map_cancel(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t own
         const Change c = {.from = EXTENT_LEASED,
                           .to = EXTENT_FREE,
                           .from_owner = owner,
-                          .with_retired = true};
+                          .with_retired = true,
+                          .pieces = -1,
+                          .pledged = true};
 
         assert(m);
 
@@ -487,7 +517,8 @@ int extent_map_adopt(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owne
         const Change c = {.from = EXTENT_DIRTY,
                           .to = EXTENT_LEASED,
                           .to_owner = owner,
-                          .with_retired = true};
+                          .with_retired = true,
+                          .pieces = 1};
 
         assert(m);
 
@@ -501,7 +532,8 @@ int extent_map_drain(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t owne
                           .to = EXTENT_DRAINING,
                           .from_owner = owner,
                           .to_owner = owner,
-                          .with_retired = true};
+                          .with_retired = true,
+                          .pledged = true};
 
         assert(m);
 
@@ -514,7 +546,9 @@ int extent_map_reclaim(ExtentMap *m, uint64_t offset, uint64_t size, uint64_t ow
         const Change c = {.from = EXTENT_DRAINING,
                           .to = EXTENT_DIRTY,
                           .from_owner = owner,
-                          .with_retired = true};
+                          .with_retired = true,
+                          .pieces = -1,
+                          .pledged = true};
 
         assert(m);
 

@@ -16,7 +16,9 @@
  *
  * Offsets and sizes are multiples of the granule, inside the map, size > 0; else -EINVAL. A byte
  * that is not in the state that the operation starts from makes it fail with -ESTALE. -ENOMEM is
- * possible where extents must be split. */
+ * possible where extents must be split, but not on the way back: what was leased, adopted or
+ * begun to be scrubbed as a whole can be cancelled, drained and reclaimed, or ended, as a whole, for
+ * the memory that this may take is set aside when it begins. */
 
 typedef enum ExtentState {
         EXTENT_DIRTY,

@@ -64,6 +64,12 @@ int node_pool_fill(NodePool *p, size_t n) {
         return 0;
 }
 
+void node_pool_pledge(NodePool *p, size_t n) {
+        p->pledged = n;
+        while (p->n > SPARES_MAX + n)
+                free(node_pool_pop(p));
+}
+
 Node *node_pool_pop(NodePool *p) {
         Node *node = p->spares;
 
@@ -74,7 +80,7 @@ Node *node_pool_pop(NodePool *p) {
 }
 
 void node_pool_push(NodePool *p, Node *n) {
-        if (p->n >= SPARES_MAX) {
+        if (p->n >= SPARES_MAX + p->pledged) {
                 free(n);
                 return;
         }

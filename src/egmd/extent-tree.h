@@ -41,9 +41,12 @@ typedef struct NodePool {
         Node *spares;
         size_t n;
         size_t node_size;
+        size_t pledged; /* of these, kept for operations that must not fail */
 } NodePool;
 
 int node_pool_fill(NodePool *p, size_t n);
+/* That many are pledged from now on; what is too many is freed. */
+void node_pool_pledge(NodePool *p, size_t n);
 Node *node_pool_pop(NodePool *p);
 void node_pool_push(NodePool *p, Node *n);
 void node_pool_done(NodePool *p);

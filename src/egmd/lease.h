@@ -68,6 +68,7 @@ typedef struct Slice {
         uint64_t drain_turn;  /* only a scan of a later turn proves that nobody touches it */
         uint64_t judged_turn; /* the last scan that was asked about it */
         bool is_over;         /* and not forgotten yet */
+        bool is_stuck;        /* it could not be reclaimed, and that has been said */
         Ranges unclean;       /* while scrubbing: what is not zero again yet */
         /* In the region's list of those that drain or are being scrubbed, or in the manager's of those that are over. */
         TAILQ_ENTRY(Slice) phase_link;

@@ -31,7 +31,10 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata) {
                         next = MIN(next, REGION_POLL_AGAIN_USEC);
                 if (r->unstored && r->state == REGION_READY)
                         (void) record_region(r);
+                /* For want of memory nothing else may come back to it. */
+                region_scrub_kick(r);
         }
+        drain_resume(m->drain);
         confine_check(m);
         (void) sd_event_source_set_time_relative(s, next);
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
@@ -332,8 +335,12 @@ int manager_slice_drained(Manager *m, Slice *s) {
         if (r >= 0)
                 r = extent_map_reclaim(region->map, s->offset, s->size, l->id);
         if (r < 0) {
-                (void) log_error_errno(r, "Lease %" PRIu64 ": failed to reclaim %s: %m", l->id,
-                                       s->region_name);
+                if (!s->is_stuck)
+                        (void) log_error_errno(r,
+                                               "Lease %" PRIu64
+                                               ": failed to reclaim %s, trying again: %m",
+                                               l->id, s->region_name);
+                s->is_stuck = true;
                 ranges_done(&s->unclean);
                 s->phase = SLICE_DRAINING;
                 return r;
@@ -400,10 +407,9 @@ void manager_range_clean(Manager *m, Region *region, uint64_t offset, uint64_t s
 
         for (s = TAILQ_FIRST(&region->scrubbing); s; s = next) {
                 next = TAILQ_NEXT(s, phase_link);
-                if (ranges_remove(&s->unclean, offset, size) < 0) {
-                        (void) log_oom();
-                        continue;
-                }
+                /* For want of memory it may seem clean too early, and is gone from the list of leases then; nothing is lent by that, and to
+                 * wait for what is clean already would be for ever. */
+                ranges_cut(&s->unclean, offset, size);
                 if (s->unclean.n > 0)
                         continue;
                 TAILQ_REMOVE(&region->scrubbing, s, phase_link);

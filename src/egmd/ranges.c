@@ -85,20 +85,20 @@ int ranges_remove(Ranges *l, uint64_t offset, uint64_t size) {
                 end = UINT64_MAX;
         if (size == 0)
                 return 0;
-        r = ranges_reserve(l, l->n + 1);
-        if (r < 0)
-                return r;
         first = ranges_find(l, offset);
-        item = l->items + first;
-        if (first < l->n && item->offset < offset && range_end(item) > end) {
+        if (first < l->n && l->items[first].offset < offset && range_end(l->items + first) > end) {
+                r = ranges_reserve(l, l->n + 1);
+                if (r < 0)
+                        return r;
+                item = l->items + first;
                 memmove(item + 1, item, (l->n - first) * sizeof(*item));
                 l->n++;
                 item[1] = (Range){.offset = end, .size = range_end(item) - end};
                 item->size = offset - item->offset;
                 return 0;
         }
-        if (first < l->n && item->offset < offset) {
-                item->size = offset - item->offset;
+        if (first < l->n && l->items[first].offset < offset) {
+                l->items[first].size = offset - l->items[first].offset;
                 first++;
         }
         for (last = first; last < l->n && range_end(l->items + last) <= end; last++)
@@ -110,6 +110,13 @@ int ranges_remove(Ranges *l, uint64_t offset, uint64_t size) {
         memmove(l->items + first, l->items + last, (l->n - last) * sizeof(*l->items));
         l->n -= last - first;
         return 0;
+}
+
+void ranges_cut(Ranges *l, uint64_t offset, uint64_t size) {
+        if (ranges_remove(l, offset, size) >= 0)
+                return;
+        /* One and no other is to be split. */
+        l->items[ranges_find(l, offset)].size = offset - l->items[ranges_find(l, offset)].offset;
 }
 
 int ranges_copy(const Ranges *l, Ranges *ret) {

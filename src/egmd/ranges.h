@@ -24,6 +24,8 @@ void ranges_done(Ranges *l);
 int ranges_add(Ranges *l, uint64_t offset, uint64_t size);
 /* Takes [offset, offset + size) out. -ENOMEM (nothing changes) where a range must be split. */
 int ranges_remove(Ranges *l, uint64_t offset, uint64_t size);
+/* The same without need of memory: where there is none, what is behind it in a range that must be split goes as well. */
+void ranges_cut(Ranges *l, uint64_t offset, uint64_t size);
 int ranges_copy(const Ranges *l, Ranges *ret);
 /* The part of l inside [offset, offset + size), offsets kept. */
 int ranges_clip(const Ranges *l, uint64_t offset, uint64_t size, Ranges *ret);

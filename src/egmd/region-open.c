@@ -297,7 +297,11 @@ int region_set_map(Region *r, Provider *p, const Ranges *retired) {
         r->n_tries = 0;
         RANGES_FOREACH (i, retired)
                 if (i->offset < size)
-                        (void) region_retire(r, i->offset, MIN(i->size, size - i->offset));
+                        r->retired_unknown |=
+                                        region_retire(r, i->offset, MIN(i->size, size - i->offset),
+                                                      NULL) < 0;
+        /* Of a larger one that it was before, what lay behind its end is gone, and nothing is to wait for it. */
+        manager_range_clean(r->manager, r, size, UINT64_MAX - size);
         return 0;
 }
 

@@ -20,6 +20,7 @@ typedef struct RegionScrub {
         ScrubJob *job;
         uint64_t offset;
         uint64_t size;
+        bool unbooked; /* bad memory in it that could not be retired */
         struct RegionScrub *next;
 } RegionScrub;
 
@@ -32,10 +33,13 @@ static void on_progress(ScrubJob *j, uint64_t done, void *userdata) {
 static void on_bad(ScrubJob *j, uint64_t offset, uint64_t size, void *userdata) {
         RegionScrub *s = userdata;
         Region *r = s->region;
+        uint64_t fresh;
 
         if (!r->map)
                 return;
-        if (region_retire(r, offset, size) > 0) {
+        if (region_retire(r, offset, size, &fresh) < 0)
+                s->unbooked = true;
+        else if (fresh > 0) {
                 r->manager->counters.bad_pages++;
                 log_warning("%s: bad memory at %#" PRIx64 "+%#" PRIx64 ": retired", r->name, offset,
                             size);
@@ -86,6 +90,9 @@ static void on_finished(ScrubJob *j, int error, void *userdata) {
                 region_settle(r);
                 return;
         }
+        /* It will turn out to be bad once more. */
+        if (error >= 0 && s->unbooked)
+                error = -ENOMEM;
         if (error >= 0)
                 /* A page that went bad while we wrote must not become free. */
                 region_poll_retired(r);
@@ -208,6 +215,15 @@ static int zero_what_can_be(char *p, size_t size) {
                         return r;
         }
         return 0;
+}
+
+bool region_scrub_touches(const Region *r, uint64_t offset, uint64_t size) {
+        assert(r);
+
+        for (const RegionScrub *s = r->scrubs; s; s = s->next)
+                if (offset < s->offset + s->size && s->offset < offset + size)
+                        return true;
+        return false;
 }
 
 int region_scrub_retired(Region *r, uint64_t offset, uint64_t size) {

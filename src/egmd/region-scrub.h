@@ -9,6 +9,8 @@
 void region_scrub_kick(Region *r);
 /* Cancels everything; the jobs end by themselves later. */
 void region_scrub_stop(Region *r);
+/* Is any of it part of a scrub, be it a page that was retired meanwhile and may be written to all the same? */
+bool region_scrub_touches(const Region *r, uint64_t offset, uint64_t size);
 /* Retired pages are passed over by the scrubber, and only requests that include them get them: zeroes those in the
  * range, at once. What cannot be written cannot be read either. */
 int region_scrub_retired(Region *r, uint64_t offset, uint64_t size);

@@ -276,7 +276,7 @@ void region_placement(const Region *r, PlacementRegion *ret) {
         };
 }
 
-uint64_t region_retire(Region *r, uint64_t offset, uint64_t size) {
+int region_retire(Region *r, uint64_t offset, uint64_t size, uint64_t *ret_new) {
         uint64_t fresh = 0;
         int k;
 
@@ -286,17 +286,17 @@ uint64_t region_retire(Region *r, uint64_t offset, uint64_t size) {
         k = ranges_add(&r->retired, offset, size);
         if (k >= 0)
                 k = extent_map_retire(r->map, offset, size, &fresh);
-        if (k < 0) {
-                (void) log_error_errno(k, "%s: failed to retire %#" PRIx64 "+%#" PRIx64 ": %m",
+        if (k < 0)
+                return log_error_errno(k, "%s: failed to retire %#" PRIx64 "+%#" PRIx64 ": %m",
                                        r->name, offset, size);
-                return 0;
-        }
         if (fresh > 0) {
                 /* No scrub will come past it any more: nobody need wait for that. */
                 manager_range_clean(r->manager, r, offset, size);
                 manager_region_changed(r->manager, r);
         }
-        return fresh;
+        if (ret_new)
+                *ret_new = fresh;
+        return 0;
 }
 
 /* Tells every lease that has bytes in the freshly retired range. */
@@ -320,39 +320,47 @@ static void tell_leases(Region *r, uint64_t offset, uint64_t size) {
         }
 }
 
+/* What is new in its list must not get into a lease. */
+static void set_retired_unknown(Region *r, int error) {
+        if (!r->retired_unknown) {
+                (void) log_warning_errno(error,
+                                         "%s: failed to read the list of retired pages; "
+                                         "nothing more of it is lent until it can be: %m",
+                                         r->name);
+                (void) sd_event_source_set_time_relative(r->manager->poll_source,
+                                                         REGION_POLL_AGAIN_USEC);
+        }
+        r->retired_unknown = true;
+}
+
 void region_poll_retired(Region *r) {
         _cleanup_ranges_ Ranges list = {};
-        int k;
+        int k, error;
 
         assert(r);
 
         if (r->state != REGION_READY || !r->provider)
                 return;
-        k = provider_retired(r->provider, &list);
-        if (k < 0) {
-                /* What is new in it must not get into a lease. */
-                if (!r->retired_unknown) {
-                        (void) log_warning_errno(k,
-                                                 "%s: failed to read the list of retired pages; "
-                                                 "nothing more of it is lent until it can be: %m",
-                                                 r->name);
-                        (void) sd_event_source_set_time_relative(r->manager->poll_source,
-                                                                 REGION_POLL_AGAIN_USEC);
-                }
-                r->retired_unknown = true;
-                return;
-        }
+        error = provider_retired(r->provider, &list);
         RANGES_FOREACH (i, &list) {
                 uint64_t end = MIN(i->offset + i->size, extent_map_size(r->map)), fresh;
 
-                if (i->offset >= end)
+                if (error < 0 || i->offset >= end)
                         continue;
-                fresh = region_retire(r, i->offset, end - i->offset);
+                k = region_retire(r, i->offset, end - i->offset, &fresh);
+                if (k < 0) {
+                        error = k;
+                        continue;
+                }
                 if (fresh == 0)
                         continue;
                 log_warning("%s: %s of retired pages at %#" PRIx64 "+%#" PRIx64 " are new", r->name,
                             FORMAT_SIZE(fresh), i->offset, end - i->offset);
                 tell_leases(r, i->offset, end - i->offset);
+        }
+        if (error < 0) {
+                set_retired_unknown(r, error);
+                return;
         }
         if (r->retired_unknown) {
                 r->retired_unknown = false;

@@ -100,8 +100,8 @@ void region_placement(const Region *r, PlacementRegion *ret);
 
 /* Reads the retired list again; what is new is retired and its leases are told. */
 void region_poll_retired(Region *r);
-/* One range turned out bad. Returns the bytes that are new. */
-uint64_t region_retire(Region *r, uint64_t offset, uint64_t size);
+/* One range turned out bad. *ret_new: the bytes that were not known to be. -ENOMEM: logged; it must not be lent. */
+int region_retire(Region *r, uint64_t offset, uint64_t size, uint64_t *ret_new);
 
 /* Could it lend anything new, now or later? */
 bool region_may_lend(const Region *r);

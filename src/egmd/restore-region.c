@@ -398,7 +398,7 @@ static int attach(Region *r, Provider *p) {
         k = region_set_open(r, p, &retired);
         if (k < 0)
                 return k;
-        r->retired_unknown = unknown;
+        r->retired_unknown |= unknown;
         k = attach_leases(r);
         if (k >= 0)
                 k = attach_returned(r);

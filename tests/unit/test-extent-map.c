@@ -268,6 +268,91 @@ static void test_reserve(void **state) {
         }
 }
 
+typedef struct Piece {
+        uint64_t offset, size, owner; /* owner 0: a scrub */
+        bool draining;
+} Piece;
+
+static bool piece_overlaps(const Piece *p, const Piece *others, unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+                if (p->offset < others[i].offset + others[i].size &&
+                    others[i].offset < p->offset + p->size)
+                        return true;
+        return false;
+}
+
+/* Behind the n that there are. */
+static int piece_begin(ExtentMap *m, Piece *pieces, unsigned n, unsigned *seed) {
+        Piece *p = pieces + n;
+        uint64_t end = extent_map_size(m) / G;
+        int r;
+
+        p->owner = (uint64_t) rand_r(seed) % 3;
+        p->draining = false;
+        p->offset = (uint64_t) rand_r(seed) % end * G;
+        p->size = ((uint64_t) rand_r(seed) % MIN(end - p->offset / G, UINT64_C(6)) + 1) * G;
+        /* By a page that is retired: nobody lends one that a scrub may still write to. */
+        if (piece_overlaps(p, pieces, n))
+                return -ESTALE;
+        if (p->owner == 0)
+                return extent_map_begin_scrub(m, p->offset, p->size);
+        r = extent_map_lease(m, p->offset, p->size, p->owner, rand_r(seed) % 2 == 0);
+        return r < 0 ? extent_map_adopt(m, p->offset, p->size, p->owner) : r;
+}
+
+/* True: it is over. */
+static bool piece_go_on(ExtentMap *m, Piece *p, unsigned *seed) {
+        int r;
+
+        if (p->owner == 0)
+                r = extent_map_end_scrub(m, p->offset, p->size, rand_r(seed) % 4 != 0);
+        else if (p->draining)
+                r = extent_map_reclaim(m, p->offset, p->size, p->owner);
+        else if (rand_r(seed) % 4 == 0)
+                r = extent_map_cancel(m, p->offset, p->size, p->owner);
+        else {
+                assert_int_equal(extent_map_drain(m, p->offset, p->size, p->owner), 0);
+                p->draining = true;
+                return false;
+        }
+        assert_int_equal(r, 0);
+        return true;
+}
+
+/* Whatever has begun comes to its end without memory, also side by side with others of its owner and with pages that go
+ * bad in between. */
+static void test_way_back_needs_no_memory(void **state) {
+        for (unsigned round = 0; round < 200; round++) {
+                _cleanup_map_ ExtentMap *m = map_from(G, "dddddddddddd............dddd....dd..");
+                Piece pieces[16];
+                unsigned seed = round, n = 0;
+
+                for (unsigned step = 0; step < 60; step++) {
+                        unsigned i = n > 0 ? (unsigned) rand_r(&seed) % n : 0;
+
+                        if (n < ELEMENTSOF(pieces) && piece_begin(m, pieces, n, &seed) >= 0)
+                                n++;
+                        if (rand_r(&seed) % 8 == 0)
+                                assert_int_equal(extent_map_retire(m,
+                                                                   (uint64_t) (rand_r(&seed) % 36) *
+                                                                                   G,
+                                                                   G, NULL),
+                                                 0);
+                        calloc_left = 0;
+                        if (n > 0 && rand_r(&seed) % 2 == 0 && piece_go_on(m, pieces + i, &seed))
+                                pieces[i] = pieces[--n];
+                        calloc_left = -1;
+                }
+                extent_map_check(m);
+                calloc_left = 0;
+                while (n > 0)
+                        if (piece_go_on(m, pieces + n - 1, &seed))
+                                n--;
+                calloc_left = -1;
+                extent_map_check(m);
+        }
+}
+
 static void test_bad_ranges(void **state) {
         static const struct {
                 uint64_t offset, size;
@@ -455,6 +540,7 @@ int main(void) {
                         cmocka_unit_test(test_no_memory),
                         cmocka_unit_test(test_whole_extents_need_no_memory),
                         cmocka_unit_test(test_reserve),
+                        cmocka_unit_test(test_way_back_needs_no_memory),
                         cmocka_unit_test(test_bad_ranges),
                         cmocka_unit_test(test_bytes_and_next),
                         cmocka_unit_test(test_fit),

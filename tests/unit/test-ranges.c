@@ -98,6 +98,40 @@ static void test_clip_and_copy(void **state) {
         assert_int_equal(copy.n, 0);
 }
 
+static bool no_memory;
+
+void *__real_reallocarray(void *p, size_t n, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
+
+void *__wrap_reallocarray(void *p, size_t n, size_t size) {
+        return no_memory ? NULL : __real_reallocarray(p, n, size);
+}
+
+static void test_cut(void **state) {
+        _cleanup_ranges_ Ranges l = {};
+        const Range expected[] = {{10, 10}, {30, 5}, {50, 10}, {80, 10}};
+
+        for (size_t i = 0; i < 4; i++)
+                assert_int_equal(ranges_add(&l, 10 + 20 * i, 10), 0);
+        assert_int_equal(l.n, l.allocated); /* no room */
+        no_memory = true;
+        assert_int_equal(ranges_remove(&l, 35, 2), -ENOMEM);
+        ranges_cut(&l, 35, 2);
+        /* What need not be split needs nothing. */
+        ranges_cut(&l, 60, 15);
+        assert_int_equal(ranges_remove(&l, 75, 5), 0);
+        no_memory = false;
+        assert_int_equal(l.n, 3);
+        ranges_cut(&l, 53, 2);
+        assert_int_equal(l.n, 4);
+        assert_int_equal(ranges_add(&l, 53, 2), 0);
+        assert_int_equal(ranges_add(&l, 80, 10), 0);
+        for (size_t i = 0; i < l.n; i++) {
+                assert_int_equal(l.items[i].offset, expected[i].offset);
+                assert_int_equal(l.items[i].size, expected[i].size);
+        }
+}
+
 /* Against a plain array of bytes. */
 static void test_random(void **state) {
         enum { SPACE = 256 };
@@ -142,7 +176,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_add),     cmocka_unit_test(test_limits),
                         cmocka_unit_test(test_overlap), cmocka_unit_test(test_clip_and_copy),
-                        cmocka_unit_test(test_random),
+                        cmocka_unit_test(test_cut),     cmocka_unit_test(test_random),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
