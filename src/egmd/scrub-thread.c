@@ -206,7 +206,7 @@ static int thread_look_ahead(ScrubThread *t, uint64_t offset) {
         ScrubWindow *w = t->window;
         uint64_t end = w->offset + w->size;
 
-        if (!t->task->ahead || t->ahead || end >= t->task->offset + t->task->size ||
+        if (!atomic_load(&t->task->ahead) || t->ahead || end >= t->task->offset + t->task->size ||
             offset - w->offset < w->size / 2 || atomic_exchange(&w->followed, true))
                 return 0;
         return thread_get_window(t, end, &t->ahead);

@@ -51,7 +51,6 @@ struct ScrubTask {
         uint64_t size;
         uint64_t chunk;  /* a multiple of the granule */
         uint64_t window; /* a multiple of chunk; 0: all in one */
-        bool ahead;      /* several threads: the next window is mapped while they are in this one */
         ScrubVerify verify;
         cpu_set_t *cpus; /* NULL: any */
         size_t cpus_size;
@@ -59,6 +58,7 @@ struct ScrubTask {
         /* Written by the event loop. */
         atomic_bool urgent;
         atomic_bool paused;
+        atomic_bool ahead; /* several threads: the next window is mapped while they are in this one */
         /* Written by both; the first that is not 0 stays. */
         atomic_int result;
 

@@ -5,7 +5,7 @@
 #include "fd-util.h"
 #include "log.h"
 #include "scrub-cpus.h"
-#include "scrub-thread.h"
+#include "scrubber-internal.h"
 #include "sigbus.h"
 #include "string-table.h"
 #include "zero.h"
@@ -14,50 +14,11 @@
  * pages, 4 GiB of 64 KiB): half a MiB of tables, and a millisecond during which mapping locks the
  * address space. Larger ones gain nothing, as the cost is per page and not per mapping. */
 #define WINDOW_PAGES (64 * KIB)
-#define THREADS_MAX 8U /* by default; they should fill a socket's memory, more is not faster */
-#define PROGRESS_USEC (250 * USEC_PER_MSEC)
-#define REAP_ACCURACY_USEC (50 * USEC_PER_MSEC)
+#define TICK_USEC (50 * USEC_PER_MSEC) /* while threads are measured */
+#define TICKS_PER_PROGRESS 5U
+#define TIMER_ACCURACY_USEC (25 * USEC_PER_MSEC)
 /* Callbacks in a row before the event loop gets to see to others. */
 #define CALLBACKS_MAX 128U
-
-typedef enum JobState {
-        JOB_QUEUED,
-        JOB_RUNNING,
-        JOB_ENDED, /* `finished` is about to be called, or on the stack */
-} JobState;
-
-typedef TAILQ_HEAD(JobList, ScrubJob) JobList;
-typedef TAILQ_HEAD(ThreadList, ScrubThread) ThreadList;
-
-struct ScrubJob {
-        TAILQ_ENTRY(ScrubJob) link;
-        Scrubber *scrubber;
-        JobState state;
-        bool urgent;
-        int node;
-        ScrubTask task;
-        ThreadList threads; /* that have not said that they ended */
-        unsigned n_threads;
-        uint64_t reported;
-        ScrubOps ops;
-        void *userdata;
-};
-
-struct Scrubber {
-        sd_event_source *inbox_source;
-        sd_event_source *work; /* deferred: start and finish jobs */
-        sd_event_source *timer;
-        ScrubConfig config;
-        ScrubInbox inbox;
-        ScrubPace pace;
-        ScrubMessage *messages; /* taken from the inbox, oldest first */
-        JobList urgent;         /* queued */
-        JobList background;     /* queued */
-        JobList running;
-        JobList ended;   /* never ran, `finished` is due */
-        ThreadList gone; /* said that they ended, yet to be joined */
-        bool in_callback;
-};
 
 static const char *const scrub_verify_table[_SCRUB_VERIFY_MAX] = {
                 [SCRUB_VERIFY_SAMPLES] = "samples",
@@ -89,7 +50,7 @@ static bool job_beside(const ScrubJob *a, const ScrubJob *b) {
                                             : a->task.provider == b->task.provider;
 }
 
-static bool job_has_neighbour(const ScrubJob *j, bool only_urgent) {
+bool scrub_job_has_neighbour(const ScrubJob *j, bool only_urgent) {
         const ScrubJob *i;
 
         TAILQ_FOREACH (i, &j->scrubber->running, link)
@@ -102,7 +63,7 @@ static void scrubber_update_paused(Scrubber *s) {
         ScrubJob *j;
 
         TAILQ_FOREACH (j, &s->running, link) {
-                bool paused = !j->urgent && job_has_neighbour(j, true);
+                bool paused = !j->urgent && scrub_job_has_neighbour(j, true);
                 ScrubThread *t;
 
                 if (atomic_exchange(&j->task.paused, paused) == paused || paused)
@@ -112,7 +73,7 @@ static void scrubber_update_paused(Scrubber *s) {
         }
 }
 
-static unsigned scrubber_count_threads(const Scrubber *s, bool only_urgent) {
+unsigned scrubber_count_threads(const Scrubber *s, bool only_urgent) {
         unsigned n = 0;
         const ScrubJob *j;
 
@@ -122,7 +83,7 @@ static unsigned scrubber_count_threads(const Scrubber *s, bool only_urgent) {
         return n;
 }
 
-static int job_add_thread(ScrubJob *j) {
+int scrub_job_add_thread(ScrubJob *j) {
         ScrubThread *t;
         int r;
 
@@ -138,14 +99,12 @@ static int job_add_thread(ScrubJob *j) {
 static unsigned job_count_threads(ScrubJob *j, unsigned limit) {
         const ScrubTask *task = &j->task;
         uint64_t chunks = scrub_task_end_chunk(task) - scrub_task_first_chunk(task);
-        unsigned n = j->scrubber->config.threads;
+        const ScrubWidth *w = scrub_job_width(j);
+        unsigned n = MAX(j->scrubber->config.threads, 1U);
 
-        if (n == 0) {
-                unsigned cpus = task->cpus ? (unsigned) CPU_COUNT_S(task->cpus_size, task->cpus)
-                                           : scrub_cpus_allowed();
-
-                n = cpus <= 4 ? 1 : MIN(cpus / 2, THREADS_MAX);
-        }
+        /* What is only being tried is for those who are looked at. */
+        if (w)
+                n = j->urgent ? w->best : MIN(w->best, w->first);
         n = MIN(n, limit);
         return (unsigned) MIN(n, chunks);
 }
@@ -162,9 +121,9 @@ static void job_start(ScrubJob *j, unsigned limit) {
         TAILQ_REMOVE(job_queue(j), j, link);
         scrub_cpus_of_node(&s->config, j->node, &j->task.cpus, &j->task.cpus_size);
         n = job_count_threads(j, limit);
-        j->task.ahead = n > 1;
+        atomic_store(&j->task.ahead, n > 1);
         while (j->n_threads < n) {
-                r = job_add_thread(j);
+                r = scrub_job_add_thread(j);
                 if (r < 0)
                         break;
         }
@@ -196,7 +155,7 @@ static void scrubber_start_jobs(Scrubber *s) {
         n = scrubber_count_threads(s, false);
         for (j = TAILQ_FIRST(&s->background); j && n < s->config.max_threads; j = next) {
                 next = TAILQ_NEXT(j, link);
-                if (job_has_neighbour(j, false))
+                if (scrub_job_has_neighbour(j, false))
                         continue;
                 job_start(j, s->config.max_threads - n);
                 n = scrubber_count_threads(s, false);
@@ -217,13 +176,19 @@ static void scrubber_reap(Scrubber *s) {
 /* Runs only while there is something to report or to join: no wake-ups when idle. */
 static void scrubber_arm_timer(Scrubber *s) {
         bool needed = !TAILQ_EMPTY(&s->running) || !TAILQ_EMPTY(&s->gone);
+        unsigned ticks = TICKS_PER_PROGRESS;
         int enabled = SD_EVENT_OFF;
+        ScrubJob *j;
 
         (void) sd_event_source_get_enabled(s->timer, &enabled);
         if (needed == (enabled != SD_EVENT_OFF))
                 return;
+        TAILQ_FOREACH (j, &s->running, link)
+                if (scrub_job_is_measured(j))
+                        ticks = 1;
+        s->ticks_armed = ticks;
         if (needed)
-                (void) sd_event_source_set_time_relative(s->timer, PROGRESS_USEC);
+                (void) sd_event_source_set_time_relative(s->timer, ticks * TICK_USEC);
         (void) sd_event_source_set_enabled(s->timer, needed ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
@@ -303,9 +268,15 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         Scrubber *s = userdata;
         ScrubJob *j;
 
+        TAILQ_FOREACH (j, &s->running, link)
+                scrub_job_measure(j);
+        s->ticks += s->ticks_armed;
         s->in_callback = true;
         TAILQ_FOREACH (j, &s->running, link) {
                 uint64_t done = scrub_job_done(j);
+
+                if (s->ticks < TICKS_PER_PROGRESS)
+                        break;
 
                 if (done == j->reported || !j->ops.progress)
                         continue;
@@ -313,6 +284,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                 j->ops.progress(j, done, j->userdata);
         }
         s->in_callback = false;
+        if (s->ticks >= TICKS_PER_PROGRESS)
+                s->ticks = 0;
         scrubber_reap(s);
         scrubber_arm_timer(s);
         return 0;
@@ -333,8 +306,8 @@ static int scrubber_add_sources(Scrubber *s, sd_event *event) {
         r = sd_event_source_set_enabled(s->work, SD_EVENT_OFF);
         if (r < 0)
                 return r;
-        r = sd_event_add_time_relative(event, &s->timer, CLOCK_MONOTONIC, PROGRESS_USEC,
-                                       REAP_ACCURACY_USEC, on_timer, s);
+        r = sd_event_add_time_relative(event, &s->timer, CLOCK_MONOTONIC, TICK_USEC,
+                                       TIMER_ACCURACY_USEC, on_timer, s);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(s->inbox_source, "scrubber-inbox");
@@ -433,6 +406,7 @@ Scrubber *scrubber_free(Scrubber *s) {
         job_list_free(&s->background);
         job_list_free(&s->running);
         job_list_free(&s->ended);
+        scrub_widths_done(&s->widths);
         s->inbox_source = sd_event_source_disable_unref(s->inbox_source);
         s->work = sd_event_source_disable_unref(s->work);
         s->timer = sd_event_source_disable_unref(s->timer);
@@ -523,7 +497,7 @@ static void job_hurry(ScrubJob *j) {
         TAILQ_FOREACH (t, &j->threads, link) {
                 int r;
 
-                r = job_add_thread(j);
+                r = scrub_job_add_thread(j);
                 if (r < 0)
                         (void) log_warning_errno(r, "%s: no new thread for an urgent scrub: %m",
                                                  j->task.provider->name);

@@ -38,7 +38,9 @@ typedef struct ScrubOps {
 } ScrubOps;
 
 typedef struct ScrubConfig {
-        unsigned threads; /* per job; 0: 1 where the node has up to 4 CPUs, else half, at most 8 */
+        /* Per job. 0: 1 where the node has up to 4 CPUs, else half, at most 8; for urgent ones as many as are found to write
+         * most, of up to 4 CPUs, or half. */
+        unsigned threads;
         unsigned max_threads; /* of all jobs together; 0: as many as there are CPUs for us */
         uint64_t window;    /* bytes mapped at a time, at least 2 MiB; 0: what 64 Ki pages cover */
         uint64_t bandwidth; /* bytes a second that all threads together write at most; 0: no limit */

@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <time.h>
 
+#include "scrub-width.h"
+
 /* What the configuration limits. */
 
 #define CHUNK (2 * MIB)
@@ -115,11 +117,112 @@ static void test_cpus(void **state) {
                 scrub_on(&none, &last, &last);
 }
 
+/* What is measured here: so much by so many threads. */
+static struct Machine {
+        uint64_t per_thread;
+        uint64_t most;
+        atomic_bool settled;
+        unsigned reports;
+        unsigned most_threads;
+} machine;
+
+bool __real_scrub_width_report(ScrubWidth *w, uint64_t bytes, uint64_t usec);
+bool __wrap_scrub_width_report(ScrubWidth *w, uint64_t bytes, uint64_t usec);
+
+bool __wrap_scrub_width_report(ScrubWidth *w, uint64_t bytes, uint64_t usec) {
+        bool changed;
+
+        assert_true(usec > 0 && usec < 3600 * USEC_PER_SEC);
+        machine.reports++;
+        machine.most_threads = MAX(machine.most_threads, w->threads);
+        changed = __real_scrub_width_report(w, MIN(machine.per_thread * w->threads, machine.most),
+                                            USEC_PER_SEC);
+        if (w->phase == SCRUB_WIDTH_SETTLED)
+                atomic_store(&machine.settled, true);
+        return changed;
+}
+
+/* Memory that is slow for as long as there is something to be measured. */
+static void take_time(Fake *f, uint64_t offset, size_t size, bool writable) {
+        if (writable && !atomic_load(&machine.settled))
+                (void) nanosleep(&(struct timespec){.tv_nsec = 20 * USEC_PER_MSEC * 1000}, NULL);
+}
+
+/* A job that lasts until it is known how many threads are right; what comes after has them at once. */
+static void find_threads(uint64_t per_thread, uint64_t most, unsigned expected) {
+        _cleanup_(fake_freep) Fake *f = fake_new(256 * MIB, 64 * KIB);
+        _cleanup_bench_ Bench b = bench_new((ScrubConfig){.window = 2 * MIB});
+        Record r = {};
+
+        machine = (struct Machine){.per_thread = per_thread, .most = most};
+        f->on_map = take_time;
+        record_submit(&r, b.scrubber, f, -1, 0, 256 * MIB, true);
+        run_all(b.event, &r, 1);
+        record_expect_clean(&r);
+        record_done(&r);
+        assert_true(machine.reports >= 6);
+        assert_int_equal(machine.most_threads, 2);
+        assert_int_equal(atomic_load(&calls.threads), 2);
+
+        record_submit(&r, b.scrubber, f, -1, 0, 16 * MIB, true);
+        run_all(b.event, &r, 1);
+        record_done(&r);
+        assert_int_equal(atomic_load(&calls.threads), 2 + expected);
+        /* In the background as few as before. */
+        record_submit(&r, b.scrubber, f, -1, 0, 16 * MIB, false);
+        run_all(b.event, &r, 1);
+        record_done(&r);
+        assert_int_equal(atomic_load(&calls.threads), 2 + expected + 1);
+        machine = (struct Machine){};
+}
+
+static void test_finds_threads(void **state) {
+        cpu_set_t all;
+
+        assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+        /* With others it tries more. */
+        if (CPU_COUNT(&all) != 2)
+                skip();
+        find_threads(GIB, 2 * GIB, 2);
+        find_threads(GIB, GIB, 1);
+}
+
+/* What is not at full duty, or not alone, or told to be so fast, says nothing; and who says how many gets so many. */
+static void test_does_not_measure(void **state) {
+        const ScrubConfig configs[] = {{.threads = 1}, {.bandwidth = 64 * MIB}, {}};
+
+        for (size_t i = 0; i < ELEMENTSOF(configs); i++) {
+                _cleanup_(fake_freep) Fake *f = fake_new(32 * MIB, 64 * KIB);
+                _cleanup_bench_ Bench b = bench_new(configs[i]);
+                bool urgent = configs[i].threads > 0 || configs[i].bandwidth > 0;
+                Stop stop = {.gate = GATE_CLOSED, .n = 1};
+                Record r = {};
+
+                machine = (struct Machine){.per_thread = GIB, .most = GIB};
+                f->on_map = at_stop;
+                f->userdata = &stop;
+                record_submit(&r, b.scrubber, f, -1, 0, 32 * MIB, urgent);
+                pump(b.event);
+                gate_await(&stop.gate, 1);
+                /* The timer's, twice: to begin, and to measure. */
+                for (unsigned k = 0; k < 2; k++)
+                        assert_true(sd_event_run(b.event, 10 * USEC_PER_SEC) > 0);
+                gate_open(&stop.gate);
+                run_all(b.event, &r, 1);
+                record_expect_clean(&r);
+                record_done(&r);
+                assert_int_equal(machine.reports, 0);
+                assert_int_equal(atomic_load(&calls.threads), 1);
+        }
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_bandwidth),
                         cmocka_unit_test(test_cancel_at_a_byte_a_second),
                         cmocka_unit_test(test_cpus),
+                        cmocka_unit_test(test_finds_threads),
+                        cmocka_unit_test(test_does_not_measure),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
