@@ -156,10 +156,11 @@ static int run(sd_event *event) {
         r = manager_new(event, config, &m);
         if (r < 0)
                 return log_error_errno(r, "Failed to start: %m");
+        /* May take longer than the bus waits for whoever has connected and says nothing. */
+        confine(m);
         r = bus_new(m, arg_bus, &b);
         if (r < 0)
                 return r;
-        confine(m);
         r = runtime_directory(&directory);
         if (r < 0)
                 return r;
