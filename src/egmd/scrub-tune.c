@@ -45,13 +45,15 @@ static unsigned job_count_active(const ScrubJob *j) {
 static void job_widen(ScrubJob *j, const ScrubWidth *w) {
         unsigned others = scrubber_count_threads(j->scrubber, false) - j->n_threads;
         unsigned n = job_count_active(j), wanted = w->threads;
+        /* Towards the end there may be fewer than are to be used, and nothing left for more. */
+        bool all_taken = atomic_load(&j->task.next) >= scrub_task_end_chunk(&j->task);
 
         if (others < j->scrubber->config.max_threads)
                 wanted = MIN(wanted, j->scrubber->config.max_threads - others);
         atomic_store(&j->task.ahead, wanted > 1);
         if (n > wanted)
                 job_retire_threads(j, n - wanted);
-        for (; n < wanted && scrub_job_add_thread(j) >= 0; n++)
+        for (; !all_taken && n < wanted && scrub_job_add_thread(j) >= 0; n++)
                 ;
 }
 
