@@ -13,6 +13,7 @@ struct Worker {
         worker_done_t done;
         void *userdata;
         sd_event_source *source;
+        sd_event_source *begin; /* NULL: it has begun */
         pthread_t thread;
         int fd; /* eventfd, written by the thread when work() has returned */
         int result;
@@ -25,6 +26,7 @@ static Worker *abandoned = NULL;
 static Worker *worker_free(Worker *w) {
         if (!w)
                 return NULL;
+        w->begin = sd_event_source_disable_unref(w->begin);
         w->source = sd_event_source_disable_unref(w->source);
         w->fd = safe_close(w->fd);
         return mfree(w);
@@ -51,10 +53,46 @@ static int on_done(sd_event_source *s, int fd, uint32_t revents, void *userdata)
         return 0;
 }
 
+static int begin(Worker *w) {
+        sigset_t all, old;
+        const char *name;
+        int r;
+
+        /* Signals belong to the event loop; the faults of a thread's own making it must see. */
+        (void) sigfillset(&all);
+        (void) sigdelset(&all, SIGBUS);
+        (void) sigdelset(&all, SIGSEGV);
+        r = -pthread_sigmask(SIG_BLOCK, &all, &old);
+        if (r < 0)
+                return r;
+        r = -pthread_create(&w->thread, NULL, worker_thread, w);
+        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+        if (r < 0)
+                return r;
+        if (sd_event_source_get_description(w->source, &name) >= 0)
+                (void) pthread_setname_np(w->thread, name);
+        /* Not joined: once it has reported it still has to be given a CPU to end, and on a busy machine the event loop would stand
+         * still until then. */
+        (void) pthread_detach(w->thread);
+        return 0;
+}
+
+static int on_begin(sd_event_source *s, void *userdata) {
+        Worker *w = userdata;
+        int r;
+
+        w->begin = sd_event_source_disable_unref(w->begin);
+        r = begin(w);
+        if (r < 0) {
+                w->done(r, w->userdata);
+                worker_free(w);
+        }
+        return 0;
+}
+
 int worker_start(sd_event *event, const char *name, worker_work_t work, worker_done_t done,
                  void *userdata, Worker **ret) {
         _cleanup_(worker_freep) Worker *w = NULL;
-        sigset_t all, old;
         int r;
 
         assert(event);
@@ -72,23 +110,12 @@ int worker_start(sd_event *event, const char *name, worker_work_t work, worker_d
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(w->source, name);
-
-        /* Signals belong to the event loop; the faults of a thread's own making it must see. */
-        (void) sigfillset(&all);
-        (void) sigdelset(&all, SIGBUS);
-        (void) sigdelset(&all, SIGSEGV);
-        r = -pthread_sigmask(SIG_BLOCK, &all, &old);
+        /* Till the loop runs nobody can be told of its end, and what a start has to do first gets the CPU to itself. */
+        r = sd_event_get_state(event) == SD_EVENT_INITIAL
+                            ? sd_event_add_defer(event, &w->begin, on_begin, w)
+                            : begin(w);
         if (r < 0)
                 return r;
-        r = -pthread_create(&w->thread, NULL, worker_thread, w);
-        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-        if (r < 0)
-                return r;
-        if (name)
-                (void) pthread_setname_np(w->thread, name);
-        /* Not joined: once it has reported it still has to be given a CPU to end, and on a busy machine the event loop would stand
-         * still until then. */
-        (void) pthread_detach(w->thread);
         if (ret)
                 *ret = w;
         (void) TAKE_PTR(w);
@@ -98,6 +125,7 @@ int worker_start(sd_event *event, const char *name, worker_work_t work, worker_d
 void worker_abandon(Worker *w) {
         if (!w)
                 return;
+        w->begin = sd_event_source_disable_unref(w->begin);
         w->source = sd_event_source_disable_unref(w->source);
         w->next_abandoned = abandoned;
         abandoned = w;

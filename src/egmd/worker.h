@@ -5,7 +5,7 @@
 
 #include "macro.h"
 
-/* One long call in a thread of its own, its end reported on the event loop. */
+/* One long call in a thread of its own, its end reported on the event loop. It begins when the loop runs. */
 
 typedef struct Worker Worker;
 

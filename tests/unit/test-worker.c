@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "test.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 
 #include "worker.h"
@@ -40,8 +43,110 @@ static void test_result_comes_back(void **state) {
         sd_event_unref(j.event);
 }
 
+/* ---- when it begins ---- */
+
+typedef struct Late {
+        Job job;
+        int began[2]; /* its work writes a byte */
+        int go[2];    /* and waits for one */
+} Late;
+
+static unsigned count_threads(void) {
+        DIR *d = opendir("/proc/self/task");
+        unsigned n = 0;
+
+        assert_non_null(d);
+        for (const struct dirent *e; (e = readdir(d));)
+                n += e->d_name[0] != '.';
+        (void) closedir(d);
+        return n;
+}
+
+static int wait_and_work(void *userdata) {
+        Late *l = userdata;
+        char c;
+
+        if (write(l->began[1], "", 1) != 1 || read(l->go[0], &c, 1) != 1)
+                return -EPIPE;
+        return work(&l->job);
+}
+
+static void late_done(int r, void *userdata) {
+        Late *l = userdata;
+
+        done(r, &l->job);
+}
+
+static int on_turn(sd_event_source *s, void *userdata) {
+        Late *l = userdata;
+        struct pollfd began = {.fd = l->began[0], .events = POLLIN};
+
+        assert_int_equal(worker_start(l->job.event, "late", wait_and_work, late_done, l, NULL), 0);
+        assert_int_equal(poll(&began, 1, 60 * 1000), 1);
+        assert_int_equal(write(l->go[1], "", 1), 1);
+        return 0;
+}
+
+static void late_open(Late *l) {
+        *l = (Late){};
+        assert_true(sd_event_new(&l->job.event) >= 0);
+        assert_int_equal(pipe2(l->began, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(l->go, O_CLOEXEC), 0);
+}
+
+static void late_close(Late *l) {
+        for (unsigned i = 0; i < 2; i++) {
+                (void) close(l->began[i]);
+                (void) close(l->go[i]);
+        }
+        sd_event_unref(l->job.event);
+}
+
+/* The first one: no other test's thread is still about to end. */
+static void test_begins_with_the_loop(void **state) {
+        unsigned before = count_threads();
+        Late l;
+
+        late_open(&l);
+        assert_int_equal(worker_start(l.job.event, "late", wait_and_work, late_done, &l, NULL), 0);
+        assert_int_equal(count_threads(), before);
+        assert_true(sd_event_run(l.job.event, 0) > 0);
+        assert_int_equal(count_threads(), before + 1);
+        assert_int_equal(l.job.done, 0);
+        assert_int_equal(write(l.go[1], "", 1), 1);
+        assert_int_equal(sd_event_loop(l.job.event), 0);
+        assert_int_equal(l.job.result, -EIO);
+        late_close(&l);
+}
+
+static void test_begins_at_once_in_the_loop(void **state) {
+        Late l;
+
+        late_open(&l);
+        assert_true(sd_event_add_defer(l.job.event, NULL, on_turn, &l) >= 0);
+        assert_int_equal(sd_event_loop(l.job.event), 0);
+        assert_int_equal(l.job.done, 1);
+        late_close(&l);
+}
+
+/* Nor is it heard of again. */
+static void test_given_up_before_it_begins(void **state) {
+        Worker *w;
+        Late l;
+
+        late_open(&l);
+        assert_int_equal(worker_start(l.job.event, "late", wait_and_work, late_done, &l, &w), 0);
+        worker_abandon(w);
+        assert_int_equal(sd_event_run(l.job.event, 0), 0);
+        assert_int_equal(l.job.done, 0);
+        late_close(&l);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
+                        cmocka_unit_test(test_begins_with_the_loop),
+                        cmocka_unit_test(test_begins_at_once_in_the_loop),
+                        cmocka_unit_test(test_given_up_before_it_begins),
                         cmocka_unit_test(test_result_comes_back),
         };
 
