@@ -61,6 +61,9 @@ static void read_interfaces(sd_bus_message *m, char *state) {
         assert_true(sd_bus_message_enter_container(m, 'a', "{sa{sv}}") > 0);
         while (sd_bus_message_enter_container(m, 'e', "sa{sv}") > 0) {
                 assert_true(sd_bus_message_read(m, "s", &interface) > 0);
+                /* None that every object has. */
+                assert_true(streq(interface, EGM_LEASE_INTERFACE) ||
+                            streq(interface, EGM_REGION_INTERFACE));
                 read_state(m, streq(interface, EGM_LEASE_INTERFACE) ? state : NULL);
                 assert_true(sd_bus_message_exit_container(m) >= 0);
         }
@@ -106,8 +109,15 @@ static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         state = slot_of(v, path);
         if (streq(sd_bus_message_get_member(m), "InterfacesAdded"))
                 read_interfaces(m, state);
-        else if (state)
-                *state = '\0';
+        else {
+                const char *interface;
+
+                assert_true(sd_bus_message_read(m, "as", 1, &interface) > 0);
+                assert_true(streq(interface, EGM_LEASE_INTERFACE) ||
+                            streq(interface, EGM_REGION_INTERFACE));
+                if (state)
+                        *state = '\0';
+        }
         return 0;
 }
 
