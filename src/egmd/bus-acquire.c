@@ -9,7 +9,7 @@
 struct PendingAcquire {
         Bus *bus;
         Peer *peer;           /* outlives the call: see bus_acquire_forget() */
-        sd_bus_message *call; /* who is to be answered, no more */
+        sd_bus_message *call; /* while it waits: who is to be answered, no more */
         Waiter *waiter;       /* NULL while it is being decided */
         TAILQ_ENTRY(PendingAcquire) link;
 };
@@ -138,7 +138,7 @@ static void acquire_done(int error, const EgmError *e, Lease *l, int lifetime_fd
         }
 }
 
-/* A request may wait for long. What came with it, wanted or not (16 descriptors, say), must not be kept for that. */
+/* A request that waits may wait for long. What came with it, wanted or not (16 descriptors, say), must not be kept for that. */
 static int copy_call(sd_bus_message *call, sd_bus_message **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         uint64_t cookie;
@@ -231,7 +231,6 @@ static int check_request(sd_bus_message *m, AcquireRequest *q, Peer *peer, sd_bu
 }
 
 static int pending_new(sd_bus_message *m, Peer *peer, PendingAcquire **ret, sd_bus_error *reterr) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
         _cleanup_free_ PendingAcquire *p = malloc(sizeof(*p));
         _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
         Bus *b = peer->bus;
@@ -239,17 +238,30 @@ static int pending_new(sd_bus_message *m, Peer *peer, PendingAcquire **ret, sd_b
 
         if (!p)
                 return -ENOMEM;
-        r = copy_call(m, &call);
-        if (r < 0)
-                return r;
         r = bus_begin_call(peer, &e);
         if (r < 0) {
                 b->manager->counters.refused++;
                 return bus_refuse(reterr, r, &e);
         }
-        *p = (PendingAcquire){.bus = b, .peer = peer, .call = TAKE_PTR(call)};
+        *p = (PendingAcquire){.bus = b, .peer = peer, .call = sd_bus_message_ref(m)};
         TAILQ_INSERT_TAIL(&b->pending, p, link);
         *ret = TAKE_PTR(p);
+        return 1;
+}
+
+static int pending_wait(PendingAcquire *p, Waiter *waiter) {
+        sd_bus_message *call;
+        int r;
+
+        r = copy_call(p->call, &call);
+        if (r < 0) {
+                pending_free(p);
+                waiter_cancel(waiter);
+                return r;
+        }
+        sd_bus_message_unref(p->call);
+        p->call = call;
+        p->waiter = waiter;
         return 1;
 }
 
@@ -284,9 +296,7 @@ int bus_method_acquire(sd_bus_message *m, void *userdata, sd_bus_error *reterr) 
         }
         /* p is gone when this returns, unless there is a waiter. */
         manager_acquire(b->manager, &q, acquire_done, p, &waiter);
-        if (waiter)
-                p->waiter = waiter;
-        return 1;
+        return waiter ? pending_wait(p, waiter) : 1;
 }
 
 void bus_acquire_forget(Bus *b, const char *sender) {

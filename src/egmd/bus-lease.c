@@ -68,7 +68,7 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
         char id[32];
 
         if (secret && !bus_may_read(bus_of(l->manager), reply, l->owner_uid))
-                return sd_bus_message_append(reply, "s", "");
+                return sd_bus_message_append_basic(reply, 's', "");
 
         if (streq(property, "Id")) {
                 (void) snprintf(id, sizeof(id), "%" PRIu64, l->id);
@@ -83,7 +83,7 @@ static int get_string(sd_bus *bus, const char *path, const char *interface, cons
                 s = confine_holds(l) && !l->dmabuf ? "enforced" : "cooperative";
         else if (streq(property, "Unit"))
                 s = l->holder_unit;
-        return sd_bus_message_append(reply, "s", s ?: "");
+        return sd_bus_message_append_basic(reply, 's', s ?: "");
 }
 
 static int get_number(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -91,7 +91,7 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
         const Lease *l = userdata;
 
         if (streq(property, "CreatedUSec"))
-                return sd_bus_message_append(reply, "t", l->created_usec);
+                return sd_bus_message_append_basic(reply, 't', &l->created_usec);
         if (streq(property, "OwnerUid"))
                 return sd_bus_message_append(reply, "u", (uint32_t) l->owner_uid);
         return sd_bus_message_append(reply, "u",

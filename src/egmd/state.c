@@ -393,15 +393,13 @@ int state_make_lifetime(State *s, uint64_t id, int *ret_fd, int *ret_holder_fd) 
         state_lease_file(name, id, ".fifo");
         if (mkfifoat(s->dir_fd, name, 0600) < 0)
                 return -errno;
-        r = fifo_open(s, name, &fd);
-        if (r >= 0) {
-                /* By its name, which nobody else can give to another: half the price of the way through /proc. */
+        fd = openat(s->dir_fd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+        /* By its name, which nobody else can give to another: half the price of the way through /proc. */
+        if (fd >= 0)
                 holder_fd = openat(s->dir_fd, name,
                                    O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
-                if (holder_fd < 0)
-                        r = -errno;
-        }
-        if (r < 0) {
+        if (holder_fd < 0) {
+                r = -errno;
                 (void) unlinkat(s->dir_fd, name, 0);
                 return r;
         }

@@ -37,10 +37,11 @@ int fd_copy(int fd) {
 }
 
 bool fds_are_scarce(void) {
-        struct rlimit rl;
+        /* Asked once: whoever changes it while we run does so for the next start. */
+        static struct rlimit rl;
         int fd;
 
-        if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+        if (rl.rlim_cur == 0 && getrlimit(RLIMIT_NOFILE, &rl) < 0)
                 return false;
         /* The lowest that is free. */
         fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
