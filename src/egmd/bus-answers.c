@@ -46,17 +46,16 @@ static void count_fds(const Peer *p, unsigned *ret_user, unsigned *ret_all) {
 }
 
 static bool has_room(const Peer *p, unsigned n_fds) {
+        bool few = p->unread_fds == 0 || p->unread_fds + n_fds <= FDS_OF_CONNECTION_MAX;
         unsigned user, all;
 
-        if (p->bus->is_blind)
+        if (p->bus->is_blind || (few && p->uid == 0))
                 return true;
         count_fds(p, &user, &all);
         if (all + n_fds <= FDS_FREE)
                 return true;
-        if (p->unread_fds > 0 && p->unread_fds + n_fds > FDS_OF_CONNECTION_MAX)
+        if (!few)
                 return false;
-        if (p->uid == 0)
-                return true;
         if (user > 0 && user + n_fds > FDS_OF_USER_MAX)
                 return false;
         return all + n_fds <= FDS_OF_ALL_MAX;

@@ -41,10 +41,11 @@ struct Bus {
         sd_event_source *readers_source; /* asks again what they have read */
         uint64_t readers_usec;           /* in so long */
         sd_bus_slot *own_stats;          /* the question whether all have taken their descriptors */
-        unsigned fds_since_swept;        /* sent since that was asked last */
-        unsigned n_sweeps;               /* that told nothing, one after the other */
-        bool is_blind;                   /* the bus does not say */
-        gid_t group;                     /* whose members may acquire; (gid_t) -1: no such group */
+        uint64_t owed_at_most;    /* by all peers; less if some have read since it was added up */
+        unsigned fds_since_swept; /* sent since that was asked last */
+        unsigned n_sweeps;        /* that told nothing, one after the other */
+        bool is_blind;            /* the bus does not say */
+        gid_t group;              /* whose members may acquire; (gid_t) -1: no such group */
 };
 
 /* ---- bus-peer.c: who calls ---- */
