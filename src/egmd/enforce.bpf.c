@@ -182,9 +182,30 @@ static __always_inline int lease_allows(__u64 number, __u64 rdev, __u64 start, _
         return bpf_map_lookup_elem(&leases, &number) == l;
 }
 
+typedef struct Search {
+        EnforceBearer *bearer;
+        __u64 rdev;
+        __u64 start;
+        __u64 size;
+        int found;
+} Search;
+
+static long look_for(__u32 i, void *context) {
+        Search *s = context;
+        __u64 number;
+
+        if (i >= ENFORCE_NUMBERS_MAX)
+                return 1;
+        number = s->bearer->numbers[i];
+        /* A bare one is never there. */
+        s->found = number != 0 && lease_allows(number, s->rdev, s->start, s->size);
+        return number == 0 || s->found;
+}
+
 static __always_inline int bearer_may(__u64 rdev, __u64 start, __u64 size, int by_mmap) {
         struct task_struct *task = bpf_get_current_task_btf();
         EnforceBearer *b = bpf_task_storage_get(&bearers, task->group_leader, 0, 0);
+        Search s = {.rdev = rdev, .start = start, .size = size};
 
         if (!b)
                 return 0;
@@ -192,16 +213,10 @@ static __always_inline int bearer_may(__u64 rdev, __u64 start, __u64 size, int b
                 return 1;
         if (!by_mmap)
                 return 0;
-        for (__u32 i = 0; i < ENFORCE_NUMBERS_MAX; i++) {
-                __u64 number = b->numbers[i];
-
-                if (number == 0)
-                        return 0;
-                /* A bare one is never there. */
-                if (lease_allows(number, rdev, start, size))
-                        return 1;
-        }
-        return 0;
+        /* Not a loop of ours: the verifier would go through it number by number, at each start. */
+        s.bearer = b;
+        (void) bpf_loop(ENFORCE_NUMBERS_MAX, look_for, &s, 0);
+        return s.found;
 }
 
 /* Offset and length are not among the hook's arguments. No other way to it than mmap() has them where they are expected:
