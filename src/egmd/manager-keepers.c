@@ -10,6 +10,7 @@
 #include "manager.h"
 #include "pidfd.h"
 #include "records.h"
+#include "size.h"
 
 /* Who keeps a lease, and who may map it. */
 
@@ -185,16 +186,38 @@ int manager_bind(Manager *m, Lease *l, int pidfd, EgmError *reterr) {
         return 0;
 }
 
+/* All or nothing, as it was acquired: who gets descriptors counts on the order of the slices, and what runs on a part that is gone is
+ * not helped by the others. */
+static int check_whole(const Lease *l, EgmError *reterr) {
+        const Slice *lost = NULL;
+        size_t n = 0;
+
+        for (size_t i = l->n_slices; i-- > 0;)
+                if (l->slices[i].phase == SLICE_LOST) {
+                        lost = l->slices + i;
+                        n++;
+                }
+        if (n == 0)
+                return 0;
+        return egm_error_set(reterr, EGM_ERROR_DRAINING,
+                             "Lease %" PRIu64 ": its slice %zu, %s of %s, is lost with that device "
+                             "(in all %zu of %zu slices are); a lease is opened again as a whole "
+                             "or not at all",
+                             l->id, (size_t) (lost - l->slices), FORMAT_SIZE(lost->size),
+                             lost->region_name, n, l->n_slices);
+}
+
 int manager_reopen(Manager *m, Lease *l, int *ret_lifetime_fd, EgmError *reterr) {
         int r;
 
         assert(m);
         assert(l);
 
-        if (!lease_is_kept(l) || lease_state(l) == LEASE_LOST)
-                return egm_error_set(reterr, EGM_ERROR_DRAINING,
-                                     "Lease %" PRIu64 " has ended and is %s", l->id,
-                                     lease_state_to_string(lease_state(l)));
+        r = check_kept(l, reterr);
+        if (r >= 0)
+                r = check_whole(l, reterr);
+        if (r < 0)
+                return r;
         r = lifeline_reopen(l->lifeline, ret_lifetime_fd);
         if (r < 0)
                 return r;

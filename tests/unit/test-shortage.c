@@ -12,7 +12,7 @@ typedef struct Bed {
         sd_event *event;
         Config *config;
         Manager *manager;
-        Region *region;
+        Region *region, *other;
 } Bed;
 
 static unsigned no_worker, no_timer, no_retire; /* the next so many calls fail */
@@ -71,6 +71,13 @@ static bool is_clean(const Bed *b) {
         return r->state == REGION_READY && !r->scrubs &&
                extent_map_bytes(r->map, EXTENT_FREE) + extent_map_bytes(r->map, EXTENT_RETIRED) ==
                                extent_map_size(r->map);
+}
+
+static bool other_is_clean(const Bed *b) {
+        const Region *r = b->other;
+
+        return r->state == REGION_READY &&
+               extent_map_bytes(r->map, EXTENT_FREE) == extent_map_size(r->map);
 }
 
 static bool has_no_lease(const Bed *b) {
@@ -224,6 +231,40 @@ static void test_page_in_scrub(void **state) {
         assert_int_equal(acquire(b, size - 4 * MIB + 64 * KIB, true).error, 0);
 }
 
+/* One slice of two is lost: the other alone is not the lease, and it is said which. */
+static void test_half_a_lease(void **state) {
+        Bed *b = *state;
+        AcquireRequest q = {.n_slices = 2, .holder = -EBADF, .uid = geteuid()};
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Outcome o = {};
+        Waiter *w;
+        int fd = -EBADF;
+
+        q.lifetime = LEASE_LIFETIME_PERSISTENT;
+        q.slices = calloc(2, sizeof(*q.slices));
+        assert_non_null(q.slices);
+        for (int i = 0; i < 2; i++)
+                q.slices[i] = (SliceRequest){.size = 2 * MIB, .node = EGM_NODE_ANY, .socket = i};
+        b->other = manager_find_region(b->manager, "egm5");
+        run_until(b, other_is_clean);
+        manager_acquire(b->manager, &q, on_outcome, &o, &w);
+        assert_null(w);
+        assert_int_equal(o.error, 0);
+        assert_int_equal(manager_reopen(b->manager, o.lease, &fd, &e), 0);
+        (void) close(fd);
+        region_vanish(b->other);
+        assert_int_equal(manager_reopen(b->manager, o.lease, &fd, &e), -EBUSY);
+        assert_int_equal(e.kind, EGM_ERROR_DRAINING);
+        assert_non_null(strstr(e.message, "its slice 1, 2M of egm5, is lost"));
+        egm_error_done(&e);
+        /* What is left of it comes back all the same. */
+        assert_int_equal(manager_release(b->manager, o.lease, "test"), 0);
+        assert_int_equal(manager_reopen(b->manager, o.lease, &fd, &e), -EBUSY);
+        assert_non_null(strstr(e.message, "has ended"));
+        run_until(b, has_no_lease);
+        run_until(b, is_clean);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_look, bed_setup, bed_teardown),
@@ -232,6 +273,7 @@ int main(void) {
                         cmocka_unit_test_setup_teardown(test_smaller, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_page_in_scrub, bed_setup,
                                                         bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_half_a_lease, bed_setup, bed_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
