@@ -126,7 +126,9 @@ static int read_label(sd_bus_message *m, void *target, const char *key, EgmError
                                      LEASE_LABEL_MAX);
         if (!text_is_printable(s))
                 return egm_error_set(reterr, EGM_ERROR_INVALID_ARGS,
-                                     "%s: may not hold control characters", key);
+                                     "%s: may not hold control characters, nor what does not show "
+                                     "or turns text around; U+%04" PRIX32 " is one",
+                                     key, text_find_unprintable(s));
         copy = strdup(s);
         if (!copy)
                 return -ENOMEM;

@@ -11,6 +11,7 @@
 #include "pidfd.h"
 #include "records.h"
 #include "restore.h"
+#include "text.h"
 
 void restore_done(Restore *r) {
         assert(r);
@@ -95,6 +96,7 @@ static int restore_lease(Manager *m, const LeaseRecord *record) {
                         record->unit ?: ""); /* not known of a process that hides or is gone */
         if (!l->label || !l->holder_unit)
                 return -ENOMEM;
+        text_make_printable(l->label); /* older versions took more */
         l->lifetime = record->lifetime;
         l->owner_uid = record->owner_uid;
         l->owner_pid = record->owner_pid;

@@ -71,9 +71,10 @@ bool state_name_is_valid(const char *s) {
         return *s && strlen(s) <= STATE_NAME_MAX;
 }
 
-/* What goes out on the bus again must be UTF-8, and labels never held control characters. */
+/* What goes out on the bus again must be UTF-8, and labels never held control characters. Those of older versions held others that
+ * would be refused now: no lease is lost for that. */
 static bool text_is_valid(const char *s) {
-        return text_is_printable(s) && strlen(s) <= STATE_TEXT_MAX;
+        return text_is_line(s) && strlen(s) <= STATE_TEXT_MAX;
 }
 
 static int slice_record_check(const SliceRecord *s, size_t i, char **ret_why) {

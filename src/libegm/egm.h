@@ -241,7 +241,7 @@ int egm_request_set_slice_socket(egm_request *r, size_t slice, int socket);
 int egm_request_set_slice_align(egm_request *r, size_t slice, uint64_t align);
 /* 1: the slice may hold retired pages, which the lease then lists. Default 0. */
 int egm_request_set_slice_include_retired(egm_request *r, size_t slice, int include);
-/* Up to 128 printable characters by which people recognise the lease. */
+/* Up to 128 bytes by which people recognise the lease: printable, and nothing that does not show or turns text around. */
 int egm_request_set_label(egm_request *r, const char *label);
 /* 0, the default: the lease lives while any copy of its lifetime descriptor is open, or a process bound to
  * it runs. 1: only egm_release() ends it. */

@@ -38,7 +38,7 @@ printf 'a\377\n' >"$tmp/not-utf8"
 # The kernel keeps 15 bytes of a name. The parent renames itself and holds the descriptor on.
 mkfifo "$tmp/user.in" "$tmp/user.out"
 "$egmctl" --bus="$bus" run --size=4M --region=egm5 --wait=60 -- sh -c '
-        printf "x\n<0>a\033[2J\a\377)" >/proc/$$/comm
+        printf "x\n<0>\033[2J\377)\342\200\256" >/proc/$$/comm
         echo $$ $EGM_LEASE
         read -r _line
 ' <"$tmp/user.in" >"$tmp/user.out" 2>"$tmp/run.err" &
@@ -68,7 +68,7 @@ done
 ctl release "$id" >/dev/null 2>&1 || :
 blamed() { ctl show-lease "$id" -p HeldUpBy --value | grep -q "^$child:"; }
 eventually 30 blamed || die "held up by '$(ctl show-lease "$id" -p HeldUpBy --value)'"
-ctl show-lease "$id" -p HeldUpBy --value | grep -qF "$child:x?<0>a?[2J??):" ||
+ctl show-lease "$id" -p HeldUpBy --value | grep -qF "$child:x?<0>?[2J?)???:" ||
         die "named $(ctl show-lease "$id" -p HeldUpBy --value)"
 for verb in "show-lease $id" list-leases status "status --json=pretty" "show-lease --json=short $id" map; do
         ctl $verb >"$tmp/said" 2>&1 || die "$verb: $(cat "$tmp/said")"
@@ -85,6 +85,12 @@ for option in 'Lifetime' 'Label' "$(printf 'x\n<0>a\033[2J')"; do
         ! busctl --address="$bus" call org.nvidia.Egm1 /org/nvidia/Egm1 org.nvidia.Egm1.Manager AcquireLease 'a{sv}' 1 \
                 "$option" s "$(printf 'x\n<0>a\033[2J')" >"$tmp/said" 2>&1 || die "$option: was taken"
         is_clean "$tmp/said" || die "$option: $(od -c "$tmp/said")"
+        echo >>"$tmp/checks"
+done
+# One that turns what follows around, and one that does not show.
+for label in "$(printf 'vm\342\200\256gmep')" "$(printf 'vm1\342\200\213')"; do
+        ! ctl lease --size=2M --persistent --label="$label" >"$tmp/said" 2>&1 || die "a label was taken"
+        grep -qE 'Label: may not hold .*U\+20(2E|0B) is one' "$tmp/said" || die "$(cat "$tmp/said")"
         echo >>"$tmp/checks"
 done
 check 2 '' "'x?<0>a?[2J'" lease "--size=$(printf 'x\n<0>a\033[2J')"

@@ -119,6 +119,8 @@ static const struct {
                 {RECORD_LEASE, "\"id\":7,", "\"id\\u0000\":7,", "NUL"},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":null", NULL},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"\\\\u0000:\\\"\"", NULL},
+                /* It would be refused as a request; in a record of an older version it was not. */
+                {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"a\\u202e\"", NULL},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"a\\u0000\"", "NUL"},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"a\\n\"", "label: "},
                 {RECORD_LEASE, "\"label\":\"\"", "\"label\":\"\\u0085\"", "label: "},
