@@ -284,6 +284,8 @@ static const Setting settings[] = {
                  EGMD(overreach)},
                 {CONFIG_SECTION_EGMD, "OverreachPollSec", "1s to 24h", parse_span,
                  EGMD(overreach_poll_usec)},
+                {CONFIG_SECTION_EGMD, "DrainNoticeSec", "1s to 24h", parse_span,
+                 EGMD(drain_notice_usec)},
                 {CONFIG_SECTION_EGMD, "LeasesMax", "1 to 16384", parse_leases_max,
                  EGMD(leases_max)},
                 {CONFIG_SECTION_EGMD, "WaitingMax", "0 to 1024", parse_waiting_max,

@@ -45,6 +45,7 @@ int config_new(Config **ret) {
                         .enforcement = ENFORCEMENT_AUTO,
                         .overreach = OVERREACH_LOG,
                         .overreach_poll_usec = 30 * USEC_PER_SEC,
+                        .drain_notice_usec = 60 * USEC_PER_SEC,
                         .leases_max = CONFIG_LEASES_MAX,
                         .waiting_max = CONFIG_WAITING_MAX,
                         /* One user alone neither takes the host nor closes it to others. */

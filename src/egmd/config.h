@@ -85,6 +85,7 @@ typedef struct Config {
         bool dmabuf_allowed;
         OverreachAction overreach;
         uint64_t overreach_poll_usec;
+        uint64_t drain_notice_usec;
         uint64_t leases_max;
         uint64_t waiting_max;
         QuotaRules quota; /* a user's glob is his name as it was written; of nobody: uid -1 */

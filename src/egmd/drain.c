@@ -4,6 +4,7 @@
 
 #include "confine.h"
 #include "drain.h"
+#include "drain-notice.h"
 #include "drain-scan.h"
 #include "log.h"
 #include "manager.h"
@@ -244,6 +245,8 @@ static void scan_settled(Drain *d) {
                 (void) log_error_errno(r, "Failed to look for holders: %m");
                 held = true;
         }
+        if (held)
+                drain_notices(d->manager);
         if (held || d->look)
                 recheck_later(d);
 }
@@ -363,6 +366,8 @@ void drain_add(Drain *d, Slice *s) {
         assert(s->phase == SLICE_DRAINING);
 
         s->drain_turn = d->turn;
+        if (s->lease->drains_since == 0)
+                s->lease->drains_since = turn_now() / NSEC_PER_USEC;
         TAILQ_INSERT_TAIL(&region->draining, s, phase_link);
         start_or_later(d, false);
 }

@@ -118,7 +118,9 @@ struct Lease {
 
         Blocker *blockers;
         size_t n_blockers;
-        uint64_t judged_turn; /* the scan that named them */
+        uint64_t judged_turn;     /* the scan that named them */
+        uint64_t drains_since;    /* in microseconds of the monotonic clock; 0: it does not */
+        uint64_t drain_notice_at; /* the next word about it; 0: none yet */
 
         RB_ENTRY(Lease) by_id;
         TAILQ_ENTRY(Lease) dmabuf_link; /* in the manager's list of those that have any */

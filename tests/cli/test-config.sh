@@ -36,7 +36,7 @@ diff -u "$tmp/in-code" "$tmp/in-manual" || die "the manual and the code differ"
 
 start_bus
 sed 's/^#\([^ ]\)/\1/' "$top/docs/egmd.conf" >"$tmp/egmd.conf"
-[ "$(grep -c '^[^#]' "$tmp/egmd.conf")" -eq 30 ] || die "the sample: $(cat "$tmp/egmd.conf")"
+[ "$(grep -c '^[^#]' "$tmp/egmd.conf")" -eq 31 ] || die "the sample: $(cat "$tmp/egmd.conf")"
 start_egmd "$egmd" --simulate=gb200 --scale=8192 --config="$tmp/egmd.conf"
 ! grep -F "$tmp/egmd.conf:" "$tmp/egmd.log" || die "the sample is not right"
 kill "$egmd_pid"

@@ -67,6 +67,7 @@ static void describe(const Config *c, const char *key, char *buf, size_t size) {
         CASE("DmabufAllowed", "%d", c->dmabuf_allowed);
         CASE("OverreachPollSec", "%" PRIu64, c->overreach_poll_usec);
         CASE("OverreachAction", "%s", overreach_action_to_string(c->overreach));
+        CASE("DrainNoticeSec", "%" PRIu64, c->drain_notice_usec);
         CASE("LeasesMax", "%" PRIu64, c->leases_max);
         CASE("WaitingMax", "%" PRIu64, c->waiting_max);
         for (int i = 0; i < _QUOTA_RESOURCE_MAX; i++) {
@@ -169,6 +170,8 @@ static const struct {
                 {"OverreachAction", "murder", "log", "log or kill"},
                 {"OverreachPollSec", "2s", "2000000", NULL},
                 {"OverreachPollSec", "0", "30000000", "1s to 24h"},
+                {"DrainNoticeSec", "5min", "300000000", NULL},
+                {"DrainNoticeSec", "0", "60000000", "1s to 24h"},
                 {"LeasesMax", "1", "1", NULL},
                 {"LeasesMax", "16384", "16384", NULL},
                 {"LeasesMax", "0", "16384", "1 to 16384"},
