@@ -297,6 +297,40 @@ static void test_bind(void **state) {
         admit_error = record_error = 0;
 }
 
+/* A process that may map as many leases as there is room for: none more, and the refusal says so and leaves nothing behind. */
+static void test_full(void **state) {
+        Bed *b = *state;
+        _cleanup_egm_error_ EgmError e = EGM_ERROR_NULL;
+        Lease *l, *other;
+        Outcome o;
+
+        assert_int_equal(enforce_new(&enforce_ops, NULL, false, &b->manager->enforce), 0);
+        b->region->enforced = true;
+        other = manager_find_lease(b->manager, acquire(b, 2 * MIB, -EBADF).lease);
+        l = manager_find_lease(b->manager, acquire(b, 2 * MIB, -EBADF).lease);
+        assert_true(other && l);
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++)
+                bearer.numbers[i] = other->id;
+        assert_int_equal(manager_admit(b->manager, l, b->pidfd, &e), -EDQUOT);
+        assert_int_equal(e.kind, EGM_ERROR_QUOTA_EXCEEDED);
+        assert_non_null(strstr(e.message, "may map 64 leases already"));
+        assert_non_null(strstr(e.message, "the limit is 64"));
+        egm_error_done(&e);
+        assert_int_equal(manager_bind(b->manager, l, b->pidfd, &e), -EDQUOT);
+        assert_int_equal(e.kind, EGM_ERROR_QUOTA_EXCEEDED);
+        assert_int_equal(lifeline_bound(l->lifeline), 0);
+        assert_int_equal(recorded_bound, 0);
+        egm_error_done(&e);
+        o = acquire(b, 2 * MIB, b->pidfd);
+        assert_int_equal(o.kind, EGM_ERROR_QUOTA_EXCEEDED);
+        assert_int_equal(extent_map_bytes(b->region->map, EXTENT_LEASED), 4 * MIB);
+        for (size_t i = 0; i < ENFORCE_NUMBERS_MAX; i++)
+                assert_int_equal(bearer.numbers[i], other->id);
+
+        bearer.numbers[ENFORCE_NUMBERS_MAX - 1] = 0;
+        assert_int_equal(manager_admit(b->manager, l, b->pidfd, &e), 0);
+}
+
 /* Whose right to it the kernel does not end may map it at any time, so it is not looked for who does. */
 static void test_rights_stay(void **state) {
         Bed *b = *state;
@@ -418,6 +452,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_number, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_bind, bed_setup, bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_full, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_rights_stay, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_path_under_scrub, bed_setup,
                                                         bed_teardown),
