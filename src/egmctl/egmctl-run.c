@@ -242,7 +242,9 @@ static void release(const Run *run) {
         r = egm_connection_new(run->o->bus, &c);
         if (r >= 0)
                 r = egm_release(c, run->id);
-        if (r < 0 && r != -ENOENT)
+        /* Somebody else has ended it before: that is as good, whether it is gone or still on its way. */
+        if (r < 0 && r != -ENOENT &&
+            egm_error_kind_from_name(egm_connection_get_error_name(c)) != EGM_ERROR_DRAINING)
                 (void) complain_call(c, r, "Failed to release lease %s", run->id);
 }
 

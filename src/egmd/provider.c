@@ -172,7 +172,7 @@ static int provider_find_node(const Provider *p, int *ret_fd, struct stat *ret) 
 
 int provider_give_node(Provider *p, uid_t uid, uid_t *ret_before) {
         _cleanup_close_ int fd = -EBADF;
-        struct stat st;
+        struct stat st = {};
         int r;
 
         assert(p);
@@ -188,8 +188,8 @@ int provider_give_node(Provider *p, uid_t uid, uid_t *ret_before) {
 }
 
 int provider_step_aside(Provider *p) {
-        struct stat st;
-        int fd, r;
+        struct stat st = {};
+        int fd = -EBADF, r;
 
         assert(p);
 

@@ -86,6 +86,10 @@ gone() { ! ctl show-lease "$held" >"$tmp/null" 2>&1; }
 eventually 60 gone || die "the holder's lease stays: $(ctl)"
 check 3 '' "$held" run --lease="$held" -- echo ran
 
+# Who releases the lease of a command that runs, does what its end would do: not worth a word, nor a failure.
+check 0 '' '' run --size=2M --region=egm5 --wait=60 --label=mine -- sh -c '"$0" --bus="$1" release "$EGM_LEASE"' "$egmctl" "$bus"
+check 7 '' '' run --size=2M --region=egm5 --wait=60 -- sh -c '"$0" --bus="$1" release "$EGM_LEASE"; exit 7' "$egmctl" "$bus"
+
 # One that has ended lends nothing any more.
 check 0 '' '' release "$keep" "$id"
 eventually 60 over || die "leases are left: $(ctl)"
