@@ -83,7 +83,7 @@ int ranges_remove(Ranges *l, uint64_t offset, uint64_t size) {
 
         if (__builtin_add_overflow(offset, size, &end))
                 end = UINT64_MAX;
-        if (size == 0)
+        if (size == 0 || l->n == 0)
                 return 0;
         first = ranges_find(l, offset);
         if (first < l->n && l->items[first].offset < offset && range_end(l->items + first) > end) {
