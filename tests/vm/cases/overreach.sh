@@ -23,6 +23,7 @@ cat >/run/greedy.sh <<'END'
 echo "$$ $(($2 + $3))" >/run/greedy.pid
 exec setpriv --reuid=12345 --regid=12345 --clear-groups pretend-vm "$1" "$2" "$(($3 + 65536))" 0
 END
+# Who is ended may not have come to say that it has filled what it has: greedy_start any.
 greedy_start() {
         rm -f /run/greedy.{pid,in}
         mkfifo /run/greedy.in
@@ -31,7 +32,7 @@ greedy_start() {
         runner=$!
         wait_until 60 [ -s /run/greedy.pid ]
         read -r greedy end </run/greedy.pid
-        wait_until 60 grep -qx filled /run/greedy.out
+        [ "${1-}" = any ] || wait_until 60 grep -qx filled /run/greedy.out
 }
 
 greedy_stop() {
@@ -70,7 +71,7 @@ check "restarted as it is shipped, to be able to" systemctl restart egmd
 check "what he maps is kept as a lease" wait_until 60 said "belongs to no lease that is known"
 greedy_stop
 
-check "one more" greedy_start
+check "one more" greedy_start any
 check "he is found" wait_until 60 told unlent "$end" $page "$greedy" kill
 check "he is ended" wait_until 30 dead "$greedy"
 wait "$runner"
