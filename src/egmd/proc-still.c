@@ -3,6 +3,7 @@
 #include <bsd/sys/tree.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "fd-util.h"
@@ -13,6 +14,9 @@
 #define THREADS_MAX 1024U
 #define PATH_LENGTH_MAX 64U
 #define TEXT_LENGTH_MAX 128U
+/* Open counts: each keeps some 6 KiB in the kernel. Of few descriptors most are for others. */
+#define OPEN_MAX 1024U
+#define OPEN_SHARE 16U
 
 typedef struct Known {
         RB_ENTRY(Known) by_pid;
@@ -39,6 +43,7 @@ struct ProcStill {
         MemoryTree memory;
         int root;
         unsigned round;
+        size_t n_open, max_open;
         void *key;
         size_t key_size;
         /* Of the last comparison that failed. */
@@ -80,11 +85,14 @@ RB_GENERATE_INTERNAL(MemoryTree, Known, by_memory, memory_compare, _unused_ stat
 void still_mark_done(StillMark *m) {
         assert(m);
 
+        for (size_t i = 0; i < m->n; i++)
+                m->threads[i].fd = safe_close(m->threads[i].fd);
         free(m->threads);
         *m = (StillMark){};
 }
 
 int proc_still_new(ProcStill **ret) {
+        struct rlimit rl;
         ProcStill *s;
 
         assert(ret);
@@ -93,11 +101,23 @@ int proc_still_new(ProcStill **ret) {
         if (!s)
                 return -ENOMEM;
         s->root = -EBADF;
+        if (getrlimit(RLIMIT_NOFILE, &rl) >= 0)
+                s->max_open = (size_t) MIN(rl.rlim_cur / OPEN_SHARE, (rlim_t) OPEN_MAX);
         *ret = s;
         return 0;
 }
 
+/* It has to be looked at from now on, whether it runs or not. */
+static void unsettle(ProcStill *s, Known *k) {
+        k->still = false;
+        for (size_t i = 0; i < k->n; i++) {
+                s->n_open -= k->threads[i].fd >= 0;
+                k->threads[i].fd = safe_close(k->threads[i].fd);
+        }
+}
+
 static Known *forget(ProcStill *s, Known *k) {
+        unsettle(s, k);
         RB_REMOVE(PidTree, &s->pids, k);
         if (k->in_files)
                 RB_REMOVE(FilesTree, &s->files, k);
@@ -155,33 +175,32 @@ void proc_still_sweep(ProcStill *s) {
         s->round++;
 }
 
-/* The beginning of a thread's file, NUL-terminated. */
-static bool read_thread(int root, pid_t pid, pid_t tid, const char *file,
-                        char ret[static TEXT_LENGTH_MAX]) {
-        _cleanup_close_ int fd = -EBADF;
-        char path[PATH_LENGTH_MAX];
-        ssize_t n;
+/* The beginning of a file, NUL-terminated. */
+static bool read_start(int fd, char ret[static TEXT_LENGTH_MAX]) {
+        ssize_t n = pread(fd, ret, TEXT_LENGTH_MAX - 1, 0);
 
-        /* A process's own files are those of its first thread, and are found at half the price. */
-        if (pid == tid)
-                (void) snprintf(path, sizeof(path), "%i/%s", pid, file);
-        else
-                (void) snprintf(path, sizeof(path), "%i/task/%i/%s", pid, tid, file);
-        fd = openat(root, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (fd < 0)
-                return false;
-        n = read(fd, ret, TEXT_LENGTH_MAX - 1);
         if (n <= 0)
                 return false;
         ret[n] = '\0';
         return true;
 }
 
+static int open_thread(int root, pid_t pid, pid_t tid, const char *file) {
+        char path[PATH_LENGTH_MAX];
+
+        /* A process's own files are those of its first thread, and are found at half the price. */
+        if (pid == tid)
+                (void) snprintf(path, sizeof(path), "%i/%s", pid, file);
+        else
+                (void) snprintf(path, sizeof(path), "%i/task/%i/%s", pid, tid, file);
+        return openat(root, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+}
+
 /* The third number of schedstat: how often the thread was given a CPU. */
-static bool read_runs(int root, pid_t pid, pid_t tid, uint64_t *ret) {
+static bool read_runs(int fd, uint64_t *ret) {
         char text[TEXT_LENGTH_MAX], *third, *end;
 
-        if (!read_thread(root, pid, tid, "schedstat", text))
+        if (!read_start(fd, text))
                 return false;
         third = strchr(text, ' ');
         third = third ? strchr(third + 1, ' ') : NULL;
@@ -192,23 +211,41 @@ static bool read_runs(int root, pid_t pid, pid_t tid, uint64_t *ret) {
         return parse_uint64(third + 1, ret) >= 0;
 }
 
+static bool mark_thread(ProcStill *s, pid_t pid, StillThread *t, bool keep) {
+        _cleanup_close_ int fd = open_thread(s->root, pid, t->tid, "schedstat");
+
+        if (fd < 0 || !read_runs(fd, &t->runs))
+                return false;
+        if (keep)
+                t->fd = TAKE_FD(fd);
+        return true;
+}
+
+static bool has_thread_not_run(const ProcStill *s, pid_t pid, const StillThread *t) {
+        _cleanup_close_ int fd = -EBADF;
+        uint64_t runs;
+
+        if (t->fd < 0) {
+                fd = open_thread(s->root, pid, t->tid, "schedstat");
+                if (fd < 0)
+                        return false;
+        }
+        return read_runs(t->fd < 0 ? fd : t->fd, &runs) && runs == t->runs;
+}
+
 /* What a thread is waiting for the kernel only says once it has made sure that the thread is off the CPU. A
  * state of "sleeping" would not do: that is set some time before. */
 static bool is_off_cpu(int root, pid_t pid, pid_t tid) {
+        _cleanup_close_ int fd = open_thread(root, pid, tid, "syscall");
         char text[TEXT_LENGTH_MAX];
 
-        return read_thread(root, pid, tid, "syscall", text) &&
-               strncmp(text, "running", strlen("running")) != 0;
+        return fd >= 0 && read_start(fd, text) && strncmp(text, "running", strlen("running")) != 0;
 }
 
 static bool has_not_run(const ProcStill *s, const Known *k) {
-        for (size_t i = 0; i < k->n; i++) {
-                uint64_t runs;
-
-                if (!read_runs(s->root, k->pid, k->threads[i].tid, &runs) ||
-                    runs != k->threads[i].runs)
+        for (size_t i = 0; i < k->n; i++)
+                if (!has_thread_not_run(s, k->pid, k->threads + i))
                         return false;
-        }
         return true;
 }
 
@@ -239,7 +276,7 @@ static int add_thread(StillMark *m, size_t *allocated, pid_t tid) {
                 m->threads = t;
                 *allocated = n;
         }
-        m->threads[m->n++] = (StillThread){.tid = tid};
+        m->threads[m->n++] = (StillThread){.tid = tid, .fd = -EBADF};
         return 0;
 }
 
@@ -278,7 +315,7 @@ int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret)
                 return r;
         /* First how often, then that it does not now: it has to be given a CPU again before it does anything. */
         for (size_t i = 0; i < m.n; i++)
-                if (!read_runs(s->root, pid, m.threads[i].tid, &m.threads[i].runs) ||
+                if (!mark_thread(s, pid, m.threads + i, s->n_open + i < s->max_open) ||
                     !is_off_cpu(s->root, pid, m.threads[i].tid))
                         return 0;
         if (m.n == 0)
@@ -298,14 +335,18 @@ static bool place_once(ProcStill *s, Known *k) {
         s->error = 0;
         other = RB_INSERT(FilesTree, &s->files, k);
         k->in_files = !other;
-        if (other)
-                other->still = k->still = false;
+        if (other) {
+                unsettle(s, other);
+                unsettle(s, k);
+        }
         if (s->error != 0)
                 return false;
         other = RB_INSERT(MemoryTree, &s->memory, k);
         k->in_memory = !other;
-        if (other)
-                other->still = k->still = false;
+        if (other) {
+                unsettle(s, other);
+                unsettle(s, k);
+        }
         return s->error == 0;
 }
 
@@ -318,33 +359,35 @@ static void place(ProcStill *s, Known *k) {
                         RB_REMOVE(MemoryTree, &s->memory, k);
                 k->in_files = k->in_memory = false;
                 if (s->error != ESRCH || is_gone(k->pid) || !is_gone(s->failed->pid)) {
-                        k->still = false;
+                        unsettle(s, k);
                         return;
                 }
                 forget(s, s->failed);
         }
 }
 
-static int add(ProcStill *s, pid_t pid, ino_t ino, const StillMark *m, Known **ret) {
+static int add(ProcStill *s, pid_t pid, ino_t ino, StillMark *m, Known **ret) {
+        size_t n = m ? m->n : 0;
         Known *k, *old;
 
         old = RB_FIND(PidTree, &s->pids, (&(Known){.pid = pid}));
         if (old)
                 forget(s, old);
-        k = malloc(sizeof(*k) + (m ? m->n : 0) * sizeof(*k->threads));
+        k = malloc(sizeof(*k) + n * sizeof(*k->threads));
         if (!k)
                 return -ENOMEM;
-        *k = (Known){.owner = s, .pid = pid, .ino = ino, .met = s->round};
-        if (m && m->n > 0) {
-                k->n = m->n;
-                memcpy(k->threads, m->threads, m->n * sizeof(*m->threads));
+        *k = (Known){.owner = s, .pid = pid, .ino = ino, .met = s->round, .n = n};
+        for (size_t i = 0; i < n; i++) {
+                k->threads[i] = m->threads[i];
+                m->threads[i].fd = -EBADF;
+                s->n_open += k->threads[i].fd >= 0;
         }
         RB_INSERT(PidTree, &s->pids, k);
         *ret = k;
         return 0;
 }
 
-int proc_still_remember(ProcStill *s, pid_t pid, ino_t ino, const StillMark *m, bool nothing) {
+int proc_still_remember(ProcStill *s, pid_t pid, ino_t ino, StillMark *m, bool nothing) {
         Known *k;
         int r;
 
@@ -355,6 +398,8 @@ int proc_still_remember(ProcStill *s, pid_t pid, ino_t ino, const StillMark *m, 
         if (r < 0)
                 return r;
         k->still = nothing && k->n > 0 && has_not_run(s, k);
+        if (!k->still)
+                unsettle(s, k);
         place(s, k);
         return 0;
 }
@@ -380,4 +425,9 @@ size_t proc_still_count(const ProcStill *s) {
         RB_FOREACH (k, PidTree, (PidTree *) &s->pids)
                 n += k->still;
         return n;
+}
+
+size_t proc_still_count_open(const ProcStill *s) {
+        assert(s);
+        return s->n_open;
 }

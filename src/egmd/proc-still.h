@@ -11,13 +11,17 @@
  *
  * Somebody else could act for a sleeping process if he shared its memory or its descriptors without being a
  * thread of it. Processes are compared for that, and those that share count as running, always. Where the kernel does
- * not tell all this, all do. */
+ * not tell all this, all do.
+ *
+ * The counts of those that sleep stay open, as many as may be: to read one again is a fifth of opening it. A descriptor of a
+ * thread's file is of that thread for good: once the thread is gone nothing can be read from it, whoever has its number then. */
 
 typedef struct ProcStill ProcStill;
 
 /* A process before a look at it: how often its threads have run. */
 typedef struct StillThread {
         pid_t tid;
+        int fd; /* its count, or -EBADF where that is looked up by name */
         uint64_t runs;
 } StillThread;
 
@@ -44,9 +48,10 @@ bool proc_still_meet(ProcStill *s, pid_t pid, ino_t ino);
 /* Before a look: 1 and a mark if none of its threads is running, 0 if there is no use in remembering it. */
 int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret);
 /* After a look at any process, so that it can be compared with others. nothing: it has none of the things looked for;
- * only then, and with a mark, it can count as still. -ENOMEM. */
-int proc_still_remember(ProcStill *s, pid_t pid, ino_t ino, const StillMark *m, bool nothing);
+ * only then, and with a mark, it can count as still. The mark's descriptors are taken over then. -ENOMEM. */
+int proc_still_remember(ProcStill *s, pid_t pid, ino_t ino, StillMark *m, bool nothing);
 /* A thread of the kernel, and one that stays one. */
 int proc_still_remember_kernel(ProcStill *s, pid_t pid, ino_t ino);
 
-size_t proc_still_count(const ProcStill *s); /* how many count as still; for tests */
+size_t proc_still_count(const ProcStill *s);      /* how many count as still; for tests */
+size_t proc_still_count_open(const ProcStill *s); /* and how many counts are open */

@@ -2,7 +2,6 @@
 
 #include "scene.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -11,6 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "daemon-fds.h"
 #include "egm-error.h"
 #include "fd-util.h"
 #include "../restart/keeper.h"
@@ -107,17 +107,10 @@ static void reset_peak(void) {
 }
 
 unsigned scene_count_fds(void) {
-        char path[64];
-        unsigned n = 0;
-        DIR *d;
+        size_t n = daemon_fds_count(scene_pid());
 
-        (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) scene_pid());
-        d = opendir(path);
-        assert_non_null(d);
-        while (readdir(d))
-                n++;
-        (void) closedir(d);
-        return n;
+        assert_true(n > 0);
+        return (unsigned) n;
 }
 
 static void start_keeper(void) {

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "client.h"
+#include "daemon-fds.h"
 #include "egm-names.h"
 #include "fd-util.h"
 #include "mapper.h"
@@ -156,18 +157,7 @@ static void end(World *w, Cast *c) {
 /* ---- what stays behind ---- */
 
 static size_t count_fds(World *w) {
-        char path[64];
-        size_t n = 0;
-        DIR *d;
-
-        (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) keeper_pid(w->keeper));
-        d = opendir(path);
-        if (!d)
-                return 0;
-        while (readdir(d))
-                n++;
-        (void) closedir(d);
-        return n;
+        return daemon_fds_count(keeper_pid(w->keeper));
 }
 
 static uint64_t now_usec(void) {

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 
+#include "daemon-fds.h"
 #include "fd-util.h"
 #include "size.h"
 
@@ -293,8 +294,8 @@ static Footprint footprint(Walk *w) {
         Footprint f = {.n_stored = keeper_n_stored(w->keeper)};
         uint64_t kib;
 
-        (void) snprintf(path, sizeof(path), "/proc/%i/fd", (int) keeper_pid(w->keeper));
-        f.n_fds = count_entries(w, path);
+        f.n_fds = daemon_fds_count(keeper_pid(w->keeper));
+        walk_check(w, f.n_fds > 0);
         f.n_files = count_entries(w, keeper_runtime_dir(w->keeper));
         (void) snprintf(path, sizeof(path), "/proc/%i/status", (int) keeper_pid(w->keeper));
         walk_check(w, read_full_file_at(-1, path, 64 * KIB, &status, NULL) >= 0);

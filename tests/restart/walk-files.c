@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 
+#include "daemon-fds.h"
 #include "lease-record.h"
 #include "size.h"
 
@@ -40,7 +41,7 @@ static size_t count_descriptors(Walk *w, size_t ret_of_region[static WALK_REGION
                                 is_region = true;
                         }
                 }
-                n += !is_region;
+                n += !is_region && daemon_fd_counts(target);
         }
         (void) closedir(d);
         return n;

@@ -1,157 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
-#include "fd-util.h"
 #include "holders.h"
-#include "proc-still.h"
-#include "test.h"
-
-/* Real processes, asleep and awake. */
-
-typedef struct Child {
-        pid_t pid;
-        int wake, answer;
-} Child;
-
-typedef enum Kind { SLEEPER, SPINNER, THREADED, OPENER } Kind;
-
-static int root;
-static int memory_fd;
-
-static void *serve(void *fds) {
-        int *p = fds;
-        char c;
-
-        while (read(p[0], &c, 1) == 1)
-                if (write(p[1], &c, 1) != 1)
-                        break;
-        return NULL;
-}
-
-static int child_main(Kind kind, int in, int out) {
-        int fds[2] = {in, out};
-        pthread_t id;
-        char c = 0;
-
-        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (kind == SPINNER)
-                for (;;)
-                        __asm__ volatile("" ::: "memory");
-        if (kind == THREADED) {
-                if (pthread_create(&id, NULL, serve, fds) != 0)
-                        return 1;
-                return pthread_join(id, NULL);
-        }
-        if (kind == OPENER) {
-                if (read(in, &c, 1) != 1 || fcntl(memory_fd, F_DUPFD_CLOEXEC, 200) < 0 ||
-                    close(memory_fd) < 0 || write(out, &c, 1) != 1)
-                        return 1;
-        } else
-                (void) close(memory_fd);
-        (void) serve(fds);
-        return 0;
-}
-
-static Child child_start(Kind kind) {
-        int to[2], from[2];
-        Child c;
-
-        assert_int_equal(pipe2(to, O_CLOEXEC), 0);
-        assert_int_equal(pipe2(from, O_CLOEXEC), 0);
-        c.pid = fork();
-        assert_true(c.pid >= 0);
-        if (c.pid == 0) {
-                (void) close(to[1]);
-                (void) close(from[0]);
-                _exit(child_main(kind, to[0], from[1]));
-        }
-        (void) close(to[0]);
-        (void) close(from[1]);
-        c.wake = to[1];
-        c.answer = from[0];
-        return c;
-}
-
-/* It has run once this returns. */
-static void child_wake(const Child *c) {
-        char b = 1;
-
-        assert_int_equal(write(c->wake, &b, 1), 1);
-        assert_int_equal(read(c->answer, &b, 1), 1);
-}
-
-static void child_end(Child *c) {
-        (void) kill(c->pid, SIGKILL);
-        assert_int_equal(waitpid(c->pid, NULL, 0), c->pid);
-        (void) close(c->wake);
-        (void) close(c->answer);
-}
-
-static ino_t ino_of(pid_t pid) {
-        struct stat st;
-        char path[32];
-
-        (void) snprintf(path, sizeof(path), "%i", pid);
-        assert_int_equal(fstatat(root, path, &st, 0), 0);
-        return st.st_ino;
-}
-
-static uint64_t threads_of(pid_t pid) {
-        struct stat st;
-        char path[32];
-
-        (void) snprintf(path, sizeof(path), "%i/task", pid);
-        assert_int_equal(fstatat(root, path, &st, 0), 0);
-        return st.st_nlink - 2;
-}
-
-static uint64_t now_msec(void) {
-        struct timespec ts;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
-}
-
-/* Nothing tells when a process has gone to sleep. */
-static void remember_asleep(ProcStill *s, pid_t pid, uint64_t n_threads) {
-        uint64_t deadline = now_msec() + 20000;
-
-        for (;;) {
-                _cleanup_still_mark_ StillMark m = {};
-
-                if (threads_of(pid) == n_threads && proc_still_mark(s, pid, n_threads, &m) > 0) {
-                        assert_int_equal(proc_still_remember(s, pid, ino_of(pid), &m, true), 0);
-                        if (proc_still_meet(s, pid, ino_of(pid)))
-                                return;
-                }
-                assert_true(now_msec() < deadline);
-                (void) sched_yield();
-        }
-}
-
-/* Where the kernel does not tell, nobody counts as still, and there is nothing to test. */
-static ProcStill *still_new(void) {
-        char text[64];
-        ProcStill *s;
-        int fd;
-
-        fd = openat(root, "self/syscall", O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || read(fd, text, sizeof(text)) <= 0)
-                skip();
-        (void) close(fd);
-        assert_int_equal(proc_still_new(&s), 0);
-        assert_int_equal(proc_still_begin(s, root, "k", 1), 0);
-        return s;
-}
+#include "still-fixture.h"
 
 static void test_sleeper(void **state) {
         ProcStill *s = still_new();
@@ -224,7 +81,7 @@ static void test_ran_during_look(void **state) {
 
 static int sharer_main(void *fds) {
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-        (void) serve(fds);
+        (void) child_serve(fds);
         return 0;
 }
 
@@ -325,9 +182,9 @@ static void test_other_things(void **state) {
         Child c = child_start(SLEEPER);
 
         remember_asleep(s, c.pid, 1);
-        assert_int_equal(proc_still_begin(s, root, "k", 1), 0);
+        assert_int_equal(proc_still_begin(s, still_root, "k", 1), 0);
         assert_int_equal(proc_still_count(s), 1);
-        assert_int_equal(proc_still_begin(s, root, "l", 1), 0);
+        assert_int_equal(proc_still_begin(s, still_root, "l", 1), 0);
         assert_int_equal(proc_still_count(s), 0);
         child_end(&c);
         proc_still_free(s);
@@ -345,7 +202,7 @@ static bool scan_finds(ProcStill *s, pid_t pid) {
         struct stat st;
         bool found = false;
 
-        assert_int_equal(fstat(memory_fd, &st), 0);
+        assert_int_equal(fstat(still_memory_fd, &st), 0);
         device.dev = st.st_dev;
         device.ino = st.st_ino;
         assert_int_equal(holders_scan(&scan, &list), 0);
@@ -402,7 +259,7 @@ static void test_scan_latecomer(void **state) {
         c.pid = fork();
         assert_true(c.pid >= 0);
         if (c.pid == 0)
-                _exit(latecomer(to[0], from[1], memory_fd));
+                _exit(latecomer(to[0], from[1], still_memory_fd));
         c.wake = to[1];
         c.answer = from[0];
         assert_int_equal(read(c.answer, &b, 1), 1);
@@ -437,9 +294,6 @@ int main(void) {
                         cmocka_unit_test(test_scan_latecomer),
         };
 
-        root = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        memory_fd = memfd_create("still", 0);
-        if (root < 0 || memory_fd < 0)
-                return 1;
+        still_fixture_init();
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
