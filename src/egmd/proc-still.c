@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "fd-util.h"
@@ -14,8 +15,9 @@
 #define THREADS_MAX 1024U
 #define PATH_LENGTH_MAX 64U
 #define TEXT_LENGTH_MAX 128U
-/* Open counts: each keeps some 6 KiB in the kernel. Of few descriptors most are for others. */
-#define OPEN_MAX 1024U
+/* Open counts: each keeps some 6 KiB in the kernel. Of few descriptors most are for others; and of these half are for processes of
+ * several threads, which can't do without. */
+#define OPEN_MAX 4096U
 #define OPEN_SHARE 16U
 
 typedef struct Known {
@@ -189,32 +191,43 @@ static int open_thread(int root, pid_t pid, pid_t tid, const char *file) {
         char path[PATH_LENGTH_MAX];
 
         /* A process's own files are those of its first thread, and are found at half the price. */
-        if (pid == tid)
+        if (pid == tid || tid == 0)
                 (void) snprintf(path, sizeof(path), "%i/%s", pid, file);
         else
                 (void) snprintf(path, sizeof(path), "%i/task/%i/%s", pid, tid, file);
         return openat(root, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 }
 
-/* The third number of schedstat: how often the thread was given a CPU. */
-static bool read_runs(int fd, uint64_t *ret) {
-        char text[TEXT_LENGTH_MAX], *third, *end;
+/* How often the thread was given a CPU (the third number of schedstat), or the process has read something (the third of io). */
+static bool read_count(int fd, pid_t tid, uint64_t *ret) {
+        static const char reads[] = "\nsyscr: ";
+        char text[TEXT_LENGTH_MAX], *at, *end;
 
         if (!read_start(fd, text))
                 return false;
-        third = strchr(text, ' ');
-        third = third ? strchr(third + 1, ' ') : NULL;
-        end = third ? strchr(third, '\n') : NULL;
+        if (tid == 0) {
+                at = strstr(text, reads);
+                at = at ? at + strlen(reads) : NULL;
+        } else {
+                at = strchr(text, ' ');
+                at = at ? strchr(at + 1, ' ') : NULL;
+                at = at ? at + 1 : NULL;
+        }
+        end = at ? strchr(at, '\n') : NULL;
         if (!end)
                 return false;
         *end = '\0';
-        return parse_uint64(third + 1, ret) >= 0;
+        return parse_uint64(at, ret) >= 0;
+}
+
+static int open_count(int root, pid_t pid, pid_t tid) {
+        return open_thread(root, pid, tid, tid == 0 ? "io" : "schedstat");
 }
 
 static bool mark_thread(ProcStill *s, pid_t pid, StillThread *t, bool keep) {
-        _cleanup_close_ int fd = open_thread(s->root, pid, t->tid, "schedstat");
+        _cleanup_close_ int fd = open_count(s->root, pid, t->tid);
 
-        if (fd < 0 || !read_runs(fd, &t->runs))
+        if (fd < 0 || !read_count(fd, t->tid, &t->count))
                 return false;
         if (keep)
                 t->fd = TAKE_FD(fd);
@@ -223,14 +236,14 @@ static bool mark_thread(ProcStill *s, pid_t pid, StillThread *t, bool keep) {
 
 static bool has_thread_not_run(const ProcStill *s, pid_t pid, const StillThread *t) {
         _cleanup_close_ int fd = -EBADF;
-        uint64_t runs;
+        uint64_t count;
 
         if (t->fd < 0) {
-                fd = open_thread(s->root, pid, t->tid, "schedstat");
+                fd = open_count(s->root, pid, t->tid);
                 if (fd < 0)
                         return false;
         }
-        return read_runs(t->fd < 0 ? fd : t->fd, &runs) && runs == t->runs;
+        return read_count(t->fd < 0 ? fd : t->fd, t->tid, &count) && count == t->count;
 }
 
 /* What a thread is waiting for the kernel only says once it has made sure that the thread is off the CPU. A
@@ -287,12 +300,14 @@ static int list_threads(const ProcStill *s, pid_t pid, uint64_t n_threads, Still
         unsigned tid;
         int r;
 
+        r = add_thread(ret, &allocated, 0);
+        if (r < 0)
+                return r;
         if (n_threads == 1)
                 return add_thread(ret, &allocated, pid);
         (void) snprintf(path, sizeof(path), "%i/task", pid);
-        if (proc_dir_open(&d, s->root, path) < 0)
-                return 0;
-        while ((r = proc_dir_next(&d, &tid)) > 0 && ret->n < THREADS_MAX) {
+        r = proc_dir_open(&d, s->root, path);
+        while (r >= 0 && (r = proc_dir_next(&d, &tid)) > 0 && ret->n < THREADS_MAX) {
                 r = add_thread(ret, &allocated, (pid_t) tid);
                 if (r < 0)
                         return r;
@@ -302,6 +317,22 @@ static int list_threads(const ProcStill *s, pid_t pid, uint64_t n_threads, Still
         return 0;
 }
 
+/* By name alone the threads of a process can't be told from namesakes, which the process can make. Who is alone has the
+ * number of his directory. */
+static bool may_be_by_name(const StillMark *m, size_t i) {
+        return m->threads[i].tid == 0 || m->n == 2;
+}
+
+/* Whether these are all there are. One that was made while they were listed may be at work for those that sleep now. */
+static bool are_all(const ProcStill *s, pid_t pid, const StillMark *m) {
+        char path[PATH_LENGTH_MAX];
+        struct stat st;
+
+        (void) snprintf(path, sizeof(path), "%i/task", pid);
+        return fstatat(s->root, path, &st, 0) >= 0 && st.st_nlink == m->n - 1 + 2;
+}
+
+/* The process's reads before its threads' runs: who takes the first one's place in between has read more by the next time. */
 int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret) {
         _cleanup_still_mark_ StillMark m = {};
         int r;
@@ -314,11 +345,17 @@ int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret)
         if (r < 0)
                 return r;
         /* First how often, then that it does not now: it has to be given a CPU again before it does anything. */
-        for (size_t i = 0; i < m.n; i++)
-                if (!mark_thread(s, pid, m.threads + i, s->n_open + i < s->max_open) ||
-                    !is_off_cpu(s->root, pid, m.threads[i].tid))
+        for (size_t i = 0; i < m.n; i++) {
+                bool keep = s->n_open + i < (m.n == 2 ? s->max_open / 2 : s->max_open);
+                pid_t tid = m.threads[i].tid;
+
+                if (!keep && !may_be_by_name(&m, i))
                         return 0;
-        if (m.n == 0)
+                if (!mark_thread(s, pid, m.threads + i, keep) ||
+                    (tid != 0 && !is_off_cpu(s->root, pid, tid)))
+                        return 0;
+        }
+        if (m.n == 0 || !are_all(s, pid, &m))
                 return 0;
         *ret = TAKE_GENERIC(m, StillMark, (StillMark){});
         return 1;

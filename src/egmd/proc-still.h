@@ -9,6 +9,10 @@
  * that had nothing then has nothing now. Most processes of a host sleep from one look to the next, and need not be
  * looked at again. That one has not run is what the scheduler says of each of its threads: how often it got a CPU.
  *
+ * A program may be executed by another thread than the first, which then gets the first one's number and place, and its own count,
+ * which it may have brought to what that was. So the process's count of reads must be the same, too: the kernel reads a program's
+ * file before it runs it, and what threads have read that are gone is never taken off.
+ *
  * Somebody else could act for a sleeping process if he shared its memory or its descriptors without being a
  * thread of it. Processes are compared for that, and those that share count as running, always. Where the kernel does
  * not tell all this, all do.
@@ -20,9 +24,9 @@ typedef struct ProcStill ProcStill;
 
 /* A process before a look at it: how often its threads have run. */
 typedef struct StillThread {
-        pid_t tid;
-        int fd; /* its count, or -EBADF where that is looked up by name */
-        uint64_t runs;
+        pid_t tid; /* 0: all of the process, and its reads */
+        int fd;    /* its count, or -EBADF where that is looked up by name */
+        uint64_t count;
 } StillThread;
 
 typedef struct StillMark {
