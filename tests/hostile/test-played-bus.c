@@ -14,6 +14,8 @@
 /* 2 KiB are reckoned for each answer, and 256 KiB may be unread of one connection, 16 MiB of one user's. */
 #define UNREAD_MAX 128U
 #define CONNECTIONS_MAX 64U
+/* Of 250 leases, for which 1 KiB each is reckoned, and some more beforehand. */
+#define LONG_ANSWERS_MAX 62U
 /* Of everybody's, 64 MiB. */
 #define USERS_MAX 4U
 
@@ -404,6 +406,40 @@ static void test_objects(void **state) {
         assert_true(refused > 0 && refused <= ELEMENTSOF(a) - OBJECTS_MAX);
 }
 
+/* One of them is what a connection may have unread. */
+static void test_objects_not_read_by_user(void **state) {
+        static Asked leases[250], a, more, other;
+        char name[32];
+
+        for (size_t i = 0; i < ELEMENTSOF(leases); i++) {
+                played_send(ROOT, acquire(), leases + i);
+                played_collect(leases + i, 1);
+                is_error(leases + i, NULL, NULL);
+        }
+        played_set(CREDENTIALS_TOLD, READING_NONE);
+        for (unsigned i = 0; i <= LONG_ANSWERS_MAX; i++) {
+                (void) snprintf(name, sizeof(name), ":65533.%u", i);
+                a = (Asked){};
+                played_send(name, played_call(EGM_PATH, OBJECT_MANAGER, "GetManagedObjects"), &a);
+                if (i == LONG_ANSWERS_MAX)
+                        break;
+                played_collect(&a, 1);
+                is_error(&a, NULL, NULL);
+        }
+        played_send_read(":65533.1000", &more);
+        played_send_read(":65532.1", &other);
+        played_collect(&other, 1);
+        is_error(&other, NULL, NULL);
+        played_settle();
+        assert_false(a.done);
+        assert_false(more.done);
+        played_set(CREDENTIALS_TOLD, READING_ALL);
+        played_collect(&a, 1);
+        played_collect(&more, 1);
+        is_error(&a, NULL, NULL);
+        is_error(&more, NULL, NULL);
+}
+
 /* ---- a bus that does not take what is said ---- */
 
 static void test_not_taken(void **state) {
@@ -421,12 +457,19 @@ static void test_not_taken(void **state) {
 int main(int argc, char *argv[]) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         const struct CMUnitTest tests[] = {
-                        CASE(test_forged_credentials), CASE(test_nobody_calls),
-                        CASE(test_not_known_yet),      CASE(test_log_level),
-                        CASE(test_not_read),           CASE(test_not_read_by_user),
-                        CASE(test_not_read_by_many),   CASE(test_not_told),
-                        CASE(test_fds_not_taken),      CASE(test_fds_not_taken_by_many),
-                        CASE(test_fds_never_taken),    CASE(test_objects),
+                        CASE(test_forged_credentials),
+                        CASE(test_nobody_calls),
+                        CASE(test_not_known_yet),
+                        CASE(test_log_level),
+                        CASE(test_not_read),
+                        CASE(test_not_read_by_user),
+                        CASE(test_not_read_by_many),
+                        CASE(test_not_told),
+                        CASE(test_fds_not_taken),
+                        CASE(test_fds_not_taken_by_many),
+                        CASE(test_fds_never_taken),
+                        CASE(test_objects),
+                        CASE(test_objects_not_read_by_user),
                         CASE(test_not_taken),
         };
 
