@@ -519,7 +519,9 @@ sd_bus_message *scene_acquire_call(sd_bus *bus, uint64_t size, const char *lifet
 }
 
 Granted scene_acquire(sd_bus *bus, uint64_t size, const char *lifetime) {
-        sd_bus_message *m = scene_acquire_call(bus, size, lifetime, 0), *reply = NULL;
+        /* What was lent before may still be on its way back. */
+        sd_bus_message *m = scene_acquire_call(bus, size, lifetime, 20 * USEC_PER_SEC),
+                       *reply = NULL;
         sd_bus_error e = SD_BUS_ERROR_NULL;
         Granted g;
 
