@@ -51,10 +51,18 @@ by_stop() {
         systemctl stop egmd && [ "$(systemctl is-active egmd)" = inactive ] && systemctl start egmd
 }
 
-# As a package does that is upgraded: other files of the same names.
+# As a package manager does it: other files take the place of those of the same names, each when it is all there. (The bus
+# reads its policies again as soon as one changes, and would go on without one that it may not read yet.)
+replace_files() {
+        local f
+        while IFS= read -r f; do
+                cp -aT "/job/root/$f" "/$f.new" && mv -fT "/$f.new" "/$f" || return 1
+        done < <(cd /job/root && find . ! -type d)
+}
+
 by_reinstall() {
-        cp -a --remove-destination /job/root/. / &&
-                systemctl daemon-reload && udevadm control --reload && systemctl restart egmd
+        replace_files && systemctl daemon-reload && udevadm control --reload &&
+                systemctl restart egmd
 }
 
 # The reexec takes longer than all the rest, on an emulated machine.
