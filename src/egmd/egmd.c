@@ -148,6 +148,7 @@ static int run(sd_event *event) {
         _cleanup_free_ char *directory = NULL;
         _cleanup_(manager_freep) Manager *m = NULL;
         _cleanup_(bus_freep) Bus *b = NULL;
+        bool one;
         int r;
 
         r = load_config(&config);
@@ -182,11 +183,13 @@ static int run(sd_event *event) {
                 return log_error_errno(r, "Failed to tell the service manager: %m");
         log_info("egmd " EGMD_VERSION " is up, %zu regions", m->n_regions);
         r = sd_event_loop(event);
-        (void) sd_notifyf(false, "STOPPING=1\nSTATUS=%u leases remain with their holders",
-                          m->n_leases);
+        one = m->n_leases == 1;
+        (void) sd_notifyf(false, "STOPPING=1\nSTATUS=%u %s with %s holders", m->n_leases,
+                          one ? "lease remains" : "leases remain", one ? "its" : "their");
         if (m->n_leases > 0)
-                log_notice("%u leases remain; their holders keep them, and so does the next start",
-                           m->n_leases);
+                log_notice("%u %s; %s, and so does the next start", m->n_leases,
+                           one ? "lease remains" : "leases remain",
+                           one ? "its holders keep it" : "their holders keep them");
         m->stopping = true;
         bus_stop(b);
         confine_end(m);
