@@ -332,6 +332,16 @@ static bool are_all(const ProcStill *s, pid_t pid, const StillMark *m) {
         return fstatat(s->root, path, &st, 0) >= 0 && st.st_nlink == m->n - 1 + 2;
 }
 
+/* A thread may have descriptors of its own, and share them with another process. Processes are compared by their first threads
+ * only. */
+static bool have_one_table(pid_t pid, const StillMark *m) {
+        for (size_t i = 1; i < m->n; i++)
+                if (m->threads[i].tid != pid &&
+                    syscall(SYS_kcmp, pid, m->threads[i].tid, KCMP_FILES, 0UL, 0UL) != 0)
+                        return false;
+        return true;
+}
+
 /* The process's reads before its threads' runs: who takes the first one's place in between has read more by the next time. */
 int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret) {
         _cleanup_still_mark_ StillMark m = {};
@@ -355,7 +365,7 @@ int proc_still_mark(ProcStill *s, pid_t pid, uint64_t n_threads, StillMark *ret)
                     (tid != 0 && !is_off_cpu(s->root, pid, tid)))
                         return 0;
         }
-        if (m.n == 0 || !are_all(s, pid, &m))
+        if (m.n == 0 || !are_all(s, pid, &m) || !have_one_table(pid, &m))
                 return 0;
         *ret = TAKE_GENERIC(m, StillMark, (StillMark){});
         return 1;

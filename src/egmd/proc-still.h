@@ -14,8 +14,8 @@
  * file before it runs it, and what threads have read that are gone is never taken off.
  *
  * Somebody else could act for a sleeping process if he shared its memory or its descriptors without being a
- * thread of it. Processes are compared for that, and those that share count as running, always. Where the kernel does
- * not tell all this, all do.
+ * thread of it. Processes are compared for that, and those that share count as running, always; and so does one of whose
+ * threads some have descriptors of their own. Where the kernel does not tell all this, all do.
  *
  * The counts of those that sleep stay open, as many as may be: to read one again is a fifth of opening it. A descriptor of a
  * thread's file is of that thread for good: once the thread is gone nothing can be read from it, whoever has its number then. */

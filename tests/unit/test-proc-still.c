@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "holders.h"
@@ -277,6 +281,101 @@ static void test_scan_latecomer(void **state) {
         proc_still_free(s);
 }
 
+/* Shares descriptors with a thread that sleeps, and with none but that; opens something there, and is gone. */
+static void open_for_thread(const int *fds) {
+        char path[64];
+        pid_t pid;
+
+        (void) snprintf(path, sizeof(path), "/proc/%i/fd/%i", fds[3], fds[2]);
+        (void) unshare(CLONE_FILES);
+        pid = (pid_t) syscall(SYS_clone, CLONE_FILES, 0UL, 0UL, 0UL, 0UL);
+        if (pid == 0) {
+                char c;
+
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+                pid = (pid_t) syscall(SYS_getpid);
+                if (write(fds[1], &pid, sizeof(pid)) != sizeof(pid) || read(fds[0], &c, 1) != 1 ||
+                    open(path, O_RDWR) < 0)
+                        _exit(1);
+                _exit(0);
+        }
+        for (;;)
+                (void) pause();
+}
+
+static void *thread_with_table(void *fds) {
+        open_for_thread(fds);
+        return NULL;
+}
+
+static bool are_asleep(pid_t pid) {
+        bool asleep = true;
+        struct dirent *e;
+        char path[64];
+        DIR *d;
+
+        (void) snprintf(path, sizeof(path), "/proc/%i/task", pid);
+        d = opendir(path);
+        assert_non_null(d);
+        while ((e = readdir(d))) {
+                char name[300], text[16];
+                int fd;
+
+                if (*e->d_name == '.')
+                        continue;
+                (void) snprintf(name, sizeof(name), "%s/syscall", e->d_name);
+                fd = openat(dirfd(d), name, O_RDONLY | O_CLOEXEC);
+                asleep = asleep && fd >= 0 && read(fd, text, sizeof(text)) > 0 && *text != 'r';
+                (void) close(fd);
+        }
+        (void) closedir(d);
+        return asleep;
+}
+
+static void test_scan_table_of_thread(void **state) {
+        uint64_t deadline = now_msec() + 20000;
+        ProcStill *s = still_new();
+        int to[2], from[2];
+        Child c = {};
+        pid_t sharer;
+        int pidfd;
+
+        assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+        c.pid = fork();
+        assert_true(c.pid >= 0);
+        if (c.pid == 0) {
+                int fds[] = {to[0], from[1], still_memory_fd, getppid()};
+                pthread_t id;
+
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+                (void) close(still_memory_fd);
+                if (pthread_create(&id, NULL, thread_with_table, fds) != 0)
+                        _exit(1);
+                for (;;)
+                        (void) pause();
+        }
+        c.wake = to[1];
+        c.answer = from[0];
+        assert_int_equal(read(c.answer, &sharer, sizeof(sharer)), sizeof(sharer));
+        pidfd = (int) syscall(SYS_pidfd_open, sharer, 0);
+        assert_true(pidfd >= 0);
+        while (!are_asleep(c.pid)) {
+                assert_true(now_msec() < deadline);
+                (void) sched_yield();
+        }
+        for (unsigned i = 0; i < 3; i++)
+                assert_false(scan_finds(s, c.pid));
+        assert_int_equal(write(c.wake, &(char){1}, 1), 1);
+        assert_int_equal(poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 20000), 1);
+        assert_true(scan_finds(s, c.pid));
+        (void) close(pidfd);
+        child_end(&c);
+        (void) close(to[0]);
+        (void) close(from[1]);
+        proc_still_free(s);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_sleeper),
@@ -292,6 +391,7 @@ int main(void) {
                         cmocka_unit_test(test_other_things),
                         cmocka_unit_test(test_scan),
                         cmocka_unit_test(test_scan_latecomer),
+                        cmocka_unit_test(test_scan_table_of_thread),
         };
 
         still_fixture_init();
