@@ -28,6 +28,7 @@ typedef struct Known {
         pid_t pid;
         ino_t ino;
         unsigned met;
+        unsigned verified; /* has not run by then, in this round */
         bool kernel;
         bool still;
         bool in_files, in_memory;
@@ -53,20 +54,35 @@ struct ProcStill {
         Known *failed;
 };
 
+static bool has_not_run(const ProcStill *s, const Known *k);
+
 static int pid_compare(const Known *a, const Known *b) {
         return (a->pid > b->pid) - (a->pid < b->pid);
+}
+
+/* Who has run since he was put where he is may belong elsewhere now: the trees lead nowhere by him. Whom this round has met has had
+ * little time for that. */
+static bool is_in_place(Known *k) {
+        ProcStill *s = k->owner;
+
+        if (k->met != s->round && k->verified != s->round && k->still && has_not_run(s, k))
+                k->verified = s->round;
+        return k->met == s->round || k->verified == s->round;
 }
 
 /* a is the one that is being put in. */
 static int kernel_compare(const Known *a, Known *b, int what) {
         long r = syscall(SYS_kcmp, a->pid, b->pid, what, 0UL, 0UL);
+        int e = r < 0 ? errno : r > 2 ? EOPNOTSUPP : 0;
 
         if (r == 0)
                 return 0;
-        if (r == 1 || r == 2)
+        if (e == 0 && !is_in_place(b))
+                e = ESTALE;
+        if (e == 0)
                 return r == 1 ? -1 : 1;
         if (a->owner->error == 0) {
-                a->owner->error = r < 0 ? errno : EOPNOTSUPP;
+                a->owner->error = e;
                 a->owner->failed = b;
         }
         return 1;
@@ -405,7 +421,8 @@ static void place(ProcStill *s, Known *k) {
                 if (k->in_memory)
                         RB_REMOVE(MemoryTree, &s->memory, k);
                 k->in_files = k->in_memory = false;
-                if (s->error != ESRCH || is_gone(k->pid) || !is_gone(s->failed->pid)) {
+                if (s->error != ESTALE &&
+                    (s->error != ESRCH || is_gone(k->pid) || !is_gone(s->failed->pid))) {
                         unsettle(s, k);
                         return;
                 }

@@ -157,6 +157,59 @@ static void test_gone(void **state) {
         proc_still_free(s);
 }
 
+/* Who is dead and still there has no memory any more, and all the trees led to by what he had. */
+static void check_sharing_beside_dead(void) {
+        static char stacks[2][65536] __attribute__((aligned(64)));
+        ProcStill *s = still_new();
+        _cleanup_still_mark_ StillMark m = {};
+        int to[2], from[2], fds[2];
+        pid_t sharers[2];
+        Child c[16];
+
+        for (size_t i = 0; i < ELEMENTSOF(c); i++)
+                c[i] = child_start(SLEEPER);
+        assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+        fds[0] = to[0];
+        fds[1] = from[1];
+        for (size_t i = 0; i < 2; i++) {
+                sharers[i] = clone(sharer_main, stacks[i] + sizeof(stacks[i]), CLONE_VM | SIGCHLD,
+                                   fds);
+                assert_true(sharers[i] > 0);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(c); i++) {
+                remember_asleep(s, c[i].pid, 1);
+                if (i == ELEMENTSOF(c) / 2)
+                        remember_asleep(s, sharers[0], 1);
+        }
+        proc_still_sweep(s);
+        assert_int_equal(proc_still_count(s), ELEMENTSOF(c) + 1);
+        for (size_t i = 0; i < ELEMENTSOF(c); i++) {
+                siginfo_t info;
+
+                assert_int_equal(kill(c[i].pid, SIGKILL), 0);
+                assert_int_equal(waitid(P_PID, (id_t) c[i].pid, &info, WEXITED | WNOWAIT), 0);
+        }
+        assert_int_equal(proc_still_remember(s, sharers[1], ino_of(sharers[1]), &m, true), 0);
+        assert_false(proc_still_meet(s, sharers[0], ino_of(sharers[0])));
+
+        for (size_t i = 0; i < 2; i++) {
+                (void) kill(sharers[i], SIGKILL);
+                assert_int_equal(waitpid(sharers[i], NULL, 0), sharers[i]);
+                (void) close(to[i]);
+                (void) close(from[i]);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(c); i++)
+                child_end(c + i);
+        proc_still_free(s);
+}
+
+/* By chance one may be found all the same. */
+static void test_shares_beside_dead(void **state) {
+        for (unsigned i = 0; i < 4; i++)
+                check_sharing_beside_dead();
+}
+
 static void test_another_of_that_number(void **state) {
         ProcStill *s = still_new();
         Child c = child_start(SLEEPER);
@@ -386,6 +439,7 @@ int main(void) {
                         cmocka_unit_test(test_shares_descriptors),
                         cmocka_unit_test(test_shares_memory),
                         cmocka_unit_test(test_gone),
+                        cmocka_unit_test(test_shares_beside_dead),
                         cmocka_unit_test(test_another_of_that_number),
                         cmocka_unit_test(test_sweep),
                         cmocka_unit_test(test_other_things),
