@@ -43,13 +43,13 @@ static unsigned job_count_active(const ScrubJob *j) {
 
 /* As many threads as are to be used now. */
 static void job_widen(ScrubJob *j, const ScrubWidth *w) {
-        unsigned others = scrubber_count_threads(j->scrubber, false) - j->n_threads;
-        unsigned n = job_count_active(j), wanted = w->threads;
+        /* As when it began: those in the background are on other nodes, and don't count. */
+        unsigned others = scrubber_count_threads(j->scrubber, true) - j->n_threads;
+        unsigned max = j->scrubber->config.max_threads, n = job_count_active(j), wanted;
         /* Towards the end there may be fewer than are to be used, and nothing left for more. */
         bool all_taken = atomic_load(&j->task.next) >= scrub_task_end_chunk(&j->task);
 
-        if (others < j->scrubber->config.max_threads)
-                wanted = MIN(wanted, j->scrubber->config.max_threads - others);
+        wanted = MIN(w->threads, others < max ? max - others : n);
         atomic_store(&j->task.ahead, wanted > 1);
         if (n > wanted)
                 job_retire_threads(j, n - wanted);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include "scrub-fake.h"
+#include "scrubber-internal.h"
 #include <sched.h>
 
 /* Who goes first, with how many threads, at which priority and where. */
@@ -352,12 +353,46 @@ static void test_default_threads(void **state) {
         }
 }
 
+/* How many threads are right is tried within the limit, of which the background of other nodes takes nothing. */
+static void test_trying_keeps_to_limit(void **state) {
+        for (unsigned n = 3; n <= 4; n++) {
+                _cleanup_(fake_freep) Fake *f = fake_new(64 * MIB, 64 * KIB);
+                _cleanup_(record_done) Record background = {}, urgent = {};
+                _cleanup_bench_ Bench b = bench_new((ScrubConfig){.max_threads = 4});
+                Gate gate = GATE_CLOSED;
+                const ScrubThread *t;
+
+                atomic_store(&calls.threads, 0);
+                f->on_map = at_gate;
+                f->userdata = &gate;
+                for (int node = 0; node < 2; node++)
+                        assert_int_equal(scrub_widths_get(&b.scrubber->widths, node, 72)->threads,
+                                         8);
+                record_submit(&background, b.scrubber, f, 0, 0, n * CHUNK, false);
+                pump(b.event);
+                assert_int_equal(atomic_load(&calls.threads), n);
+                record_submit(&urgent, b.scrubber, f, 1, 32 * MIB, 32 * MIB, true);
+                pump(b.event);
+                assert_int_equal(atomic_load(&calls.threads), n + 4);
+                scrub_job_measure(urgent.job);
+                assert_int_equal(atomic_load(&calls.threads), n + 4);
+                TAILQ_FOREACH (t, &urgent.job->threads, link)
+                        assert_false(atomic_load(&t->retired));
+                gate_open(&gate);
+                run_all(b.event, &background, 1);
+                run_all(b.event, &urgent, 1);
+                record_expect_clean(&background);
+                record_expect_clean(&urgent);
+        }
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_limits),
                         cmocka_unit_test(test_one_background_job_per_node),
                         cmocka_unit_test(test_urgent_first),
                         cmocka_unit_test(test_urgent_elsewhere),
+                        cmocka_unit_test(test_trying_keeps_to_limit),
                         cmocka_unit_test(test_duty),
                         cmocka_unit_test(test_becomes_urgent),
                         cmocka_unit_test(test_urgent_without_new_threads),
