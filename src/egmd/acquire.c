@@ -10,6 +10,7 @@
 #include "fd-util.h"
 #include "lease-users.h"
 #include "lifeline.h"
+#include "log.h"
 #include "manager.h"
 #include "pidfd.h"
 #include "records.h"
@@ -75,7 +76,7 @@ static int clean_retired(Manager *m, const AcquireRequest *q, const Placed *plac
 }
 
 static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Placed *placed,
-                      Lease **ret, int *ret_fd, EgmError *reterr) {
+                      Lease **ret, int *ret_fd, bool *ret_recorded, EgmError *reterr) {
         _cleanup_(lease_freep) Lease *l = NULL;
         int r;
 
@@ -112,6 +113,7 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         /* From here on it outlives us; if nobody ever hears of it, its lifetime has ended by then. */
         if (r >= 0)
                 r = record_lease(m, l);
+        *ret_recorded = r >= 0;
         /* Last: what follows could not take it back from whom the holder has forked since. */
         if (r >= 0 && q->holder >= 0)
                 r = confine_admit(m, l, q->holder, reterr);
@@ -126,6 +128,20 @@ static int make_lease(Manager *m, const AcquireRequest *q, uint64_t id, const Pl
         }
         *ret = TAKE_PTR(l);
         return 0;
+}
+
+/* A record that cannot be removed is believed after a restart, and a holder that runs keeps the lease it tells of. So
+ * nobody else may have its bytes until then. */
+static void take_back(Manager *m, const AcquireRequest *q, uint64_t id, const Placed *placed,
+                      bool recorded) {
+        if (forget_lease(m, id) >= 0 || !recorded) {
+                cancel_slices(m, id, placed, q->n_slices);
+                return;
+        }
+        m->next_lease_id = MAX(m->next_lease_id, id + 1);
+        log_error("Lease %" PRIu64 ", which was not granted, keeps its memory until egmd is "
+                  "restarted",
+                  id);
 }
 
 static int hand_over(const AcquireRequest *q, const Lease *l, EgmError *reterr) {
@@ -193,6 +209,7 @@ int acquire_try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regi
                       Lease **ret, int *ret_fd, EgmError *reterr) {
         _cleanup_free_ Placed *placed = NULL;
         uint64_t id = m->next_lease_id;
+        bool recorded = false;
         Lease *l = NULL;
         int r;
 
@@ -223,7 +240,7 @@ int acquire_try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regi
         if (r >= 0)
                 r = clean_retired(m, q, placed, reterr);
         if (r >= 0)
-                r = make_lease(m, q, id, placed, &l, ret_fd, reterr);
+                r = make_lease(m, q, id, placed, &l, ret_fd, &recorded, reterr);
         if (r >= 0) {
                 r = hand_over(q, l, reterr);
                 if (r < 0) {
@@ -234,8 +251,7 @@ int acquire_try_grant(Manager *m, const AcquireRequest *q, PlacementRegion *regi
         } else
                 r = acquire_refuse_holder(r, reterr);
         if (r < 0) {
-                forget_lease(m, id);
-                cancel_slices(m, id, placed, q->n_slices);
+                take_back(m, q, id, placed, recorded);
                 return r;
         }
         m->next_lease_id++;

@@ -261,7 +261,7 @@ static void collect_lease(Manager *m, Lease *l) {
                 return;
         log_debug("Lease %" PRIu64 " is over", l->id);
         if (!l->unclaimed)
-                forget_lease(m, l->id);
+                (void) forget_lease(m, l->id);
         if (!l->hidden) {
                 m->counters.ended++;
                 if (m->observer)

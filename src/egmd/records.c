@@ -58,16 +58,17 @@ int record_lease(Manager *m, const Lease *l) {
         return state_save_lease(m->state, &record);
 }
 
-void forget_lease(Manager *m, uint64_t id) {
+int forget_lease(Manager *m, uint64_t id) {
         int r;
 
         if (!m->state)
-                return;
+                return 0;
         r = state_forget_lease(m->state, id);
         if (r < 0)
-                /* Found again, it ends again: nothing keeps it, and its bytes are somebody else's or dirty. */
+                /* Found again, one that was released ends again: nothing keeps it, and its bytes are somebody else's or dirty. */
                 (void) log_warning_errno(r, "Failed to remove the record of lease %" PRIu64 ": %m",
                                          id);
+        return r;
 }
 
 int record_region(Region *r) {

@@ -8,8 +8,8 @@
 
 /* As it is now. On failure what was written before is still there. */
 int record_lease(Manager *m, const Lease *l);
-/* It is over, or never was. */
-void forget_lease(Manager *m, uint64_t id);
+/* It is over, or never was. Logs what fails. */
+int forget_lease(Manager *m, uint64_t id);
 /* Open and usable: its facts, and its descriptor to the service manager. Logs what fails; returns what the record did. */
 int record_region(Region *r);
 /* That it may be lent, or may not, whatever becomes of the device. */

@@ -37,6 +37,15 @@ int __wrap_record_lease(Manager *m, const Lease *l) {
         return record_error < 0 ? TAKE_GENERIC(record_error, int, 0) : __real_record_lease(m, l);
 }
 
+static int forget_error; /* of the next record that is to go */
+
+int __real_forget_lease(Manager *m, uint64_t id);
+int __wrap_forget_lease(Manager *m, uint64_t id);
+
+int __wrap_forget_lease(Manager *m, uint64_t id) {
+        return forget_error < 0 ? TAKE_GENERIC(forget_error, int, 0) : __real_forget_lease(m, id);
+}
+
 int __wrap_pid_get_unit(pid_t pid, char **ret, char **ret_slice);
 
 int __wrap_pid_get_unit(pid_t pid, char **ret, char **ret_slice) {
@@ -264,6 +273,28 @@ static void test_number(void **state) {
         assert_true(highest >= o.lease);
 }
 
+/* After a restart the record would have the holder map what somebody else was lent since. */
+static void test_record_that_stays(void **state) {
+        Bed *b = *state;
+        Outcome o;
+
+        assert_int_equal(enforce_new(&enforce_ops, NULL, false, &b->manager->enforce), 0);
+        b->region->enforced = true;
+        record_error = forget_error = -EIO;
+        o = acquire(b, 2 * MIB, b->pidfd);
+        assert_int_equal(o.error, -EIO);
+        assert_true(is_clean(b->region)); /* there is none */
+
+        admit_error = forget_error = -EIO;
+        o = acquire(b, 2 * MIB, b->pidfd);
+        assert_int_equal(o.error, -EIO);
+        assert_int_equal(extent_map_bytes(b->region->map, EXTENT_LEASED), 2 * MIB);
+
+        o = acquire(b, 2 * MIB, -EBADF);
+        assert_int_equal(o.error, 0);
+        assert_int_equal(extent_map_bytes(b->region->map, EXTENT_LEASED), 4 * MIB);
+}
+
 /* A binding that fails leaves neither a right without a record nor a record without a right. */
 static void test_bind(void **state) {
         Bed *b = *state;
@@ -451,6 +482,8 @@ static void test_own_account(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                         cmocka_unit_test_setup_teardown(test_number, bed_setup, bed_teardown),
+                        cmocka_unit_test_setup_teardown(test_record_that_stays, bed_setup,
+                                                        bed_teardown),
                         cmocka_unit_test_setup_teardown(test_bind, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_full, bed_setup, bed_teardown),
                         cmocka_unit_test_setup_teardown(test_rights_stay, bed_setup, bed_teardown),
