@@ -11,15 +11,15 @@ static uint64_t usec_now(void) {
         return (uint64_t) t.tv_sec * USEC_PER_SEC + (uint64_t) t.tv_nsec / 1000;
 }
 
-ScrubWidth *scrub_job_width(ScrubJob *j) {
+ScrubNode *scrub_job_node(ScrubJob *j) {
         const ScrubTask *task = &j->task;
         Scrubber *s = j->scrubber;
 
         if (s->config.threads > 0)
                 return NULL;
-        return scrub_widths_get(&s->widths, j->node,
-                                task->cpus ? (unsigned) CPU_COUNT_S(task->cpus_size, task->cpus)
-                                           : scrub_cpus_allowed());
+        return scrub_nodes_get(&s->nodes, j->node,
+                               task->cpus ? (unsigned) CPU_COUNT_S(task->cpus_size, task->cpus)
+                                          : scrub_cpus_allowed());
 }
 
 static void job_retire_threads(ScrubJob *j, unsigned n) {
@@ -57,40 +57,113 @@ static void job_widen(ScrubJob *j, const ScrubWidth *w) {
                 ;
 }
 
-/* Who writes at full duty, and alone, shows what so many threads can do. */
-static ScrubWidth *job_steady_width(ScrubJob *j) {
-        bool steady = j->urgent && j->scrubber->config.bandwidth == 0 &&
-                      !scrub_job_has_neighbour(j, false) && atomic_load(&j->task.result) == 0;
+/* In pieces that are mapped as windows: what is done between two looks has to be more than a few of them. */
+#define SAMPLE_MIN (32 * MIB)
 
-        return steady ? scrub_job_width(j) : NULL;
+static bool node_did_enough(const Scrubber *s, const ScrubNode *n, uint64_t bytes) {
+        return bytes - n->measured_bytes >= n->width.threads * MIN(s->config.window, SAMPLE_MIN);
 }
 
-bool scrub_job_is_measured(ScrubJob *j) {
-        const ScrubWidth *w = job_steady_width(j);
-
-        return w && w->limit > 1 && w->phase != SCRUB_WIDTH_SETTLED;
+static void node_rest(ScrubNode *n) {
+        n->measured_from = 0;
+        scrub_width_rest(&n->width);
 }
 
-/* What is done comes in pieces: a window that is being mapped is none of it. */
-static bool job_did_enough(const ScrubJob *j, uint64_t done) {
-        return done - j->measured_done >= j->n_threads * j->scrubber->config.window;
+/* Those that write at full duty show what so many threads can do; those in the background stand still for them. */
+static bool job_counts(const ScrubJob *j, const ScrubNode *n) {
+        return j->urgent && j->node == n->node;
 }
 
-void scrub_job_measure(ScrubJob *j) {
-        uint64_t now = usec_now(), done = scrub_job_done(j);
-        ScrubWidth *w = job_steady_width(j);
-        bool steady = w && j->measured_from > 0 && j->n_threads == w->threads;
+static void node_found(const Scrubber *s, const ScrubNode *n) {
+        const ScrubJob *j;
 
-        if (steady && !job_did_enough(j, done))
+        TAILQ_FOREACH (j, &s->running, link)
+                if (job_counts(j, n))
+                        break;
+        if (j && n->width.phase == SCRUB_WIDTH_SETTLED)
+                log_info("%s: its node's memory is written fastest by %u %s for each range: %.1f "
+                         "GiB/s",
+                         j->task.provider->name, n->width.threads,
+                         n->width.threads == 1 ? "thread" : "threads",
+                         (double) n->width.best_rate / (double) GIB);
+}
+
+static void node_measure(Scrubber *s, ScrubNode *n) {
+        uint64_t now = usec_now(), bytes = n->ended;
+        bool any = false;
+        ScrubJob *j;
+
+        TAILQ_FOREACH (j, &s->running, link)
+                if (job_counts(j, n)) {
+                        bytes += scrub_job_done(j);
+                        any = true;
+                }
+        if (!any || s->config.bandwidth > 0) {
+                node_rest(n);
                 return;
-        if (steady && scrub_width_report(w, done - j->measured_done, now - j->measured_from) &&
-            w->phase == SCRUB_WIDTH_SETTLED)
-                log_info("%s: %u %s its node's memory, %.1f GiB/s", j->task.provider->name,
-                         w->threads, w->threads == 1 ? "thread fills" : "threads fill",
-                         (double) w->best_rate / (double) GIB);
-        if (w && job_count_active(j) != w->threads)
-                job_widen(j, w);
-        /* One that is on its way out still writes. */
-        j->measured_from = w && j->n_threads == w->threads ? now : 0;
-        j->measured_done = done;
+        }
+        if (n->measured_from > 0) {
+                if (!node_did_enough(s, n, bytes))
+                        return;
+                if (scrub_width_report(&n->width, bytes - n->measured_bytes,
+                                       now - n->measured_from)) {
+                        node_found(s, n);
+                        TAILQ_FOREACH (j, &s->running, link)
+                                if (job_counts(j, n))
+                                        job_widen(j, &n->width);
+                        /* Those that are on their way out still write. */
+                        n->measured_from = 0;
+                        return;
+                }
+        }
+        n->measured_from = now;
+        n->measured_bytes = bytes;
+}
+
+void scrubber_measure(Scrubber *s) {
+        for (size_t i = 0; i < s->nodes.n; i++)
+                node_measure(s, s->nodes.items + i);
+}
+
+bool scrubber_is_measuring(Scrubber *s) {
+        const ScrubJob *j;
+
+        if (s->config.bandwidth > 0)
+                return false;
+        for (size_t i = 0; i < s->nodes.n; i++) {
+                const ScrubNode *n = s->nodes.items + i;
+
+                if (n->width.limit == 1 || n->width.phase == SCRUB_WIDTH_SETTLED)
+                        continue;
+                TAILQ_FOREACH (j, &s->running, link)
+                        if (job_counts(j, n))
+                                return true;
+        }
+        return false;
+}
+
+void scrub_job_left(Scrubber *s, int node, bool urgent, uint64_t done) {
+        ScrubNode *n = NULL;
+        const ScrubJob *j;
+
+        for (size_t i = 0; i < s->nodes.n && urgent; i++)
+                if (s->nodes.items[i].node == node)
+                        n = s->nodes.items + i;
+        if (!n)
+                return;
+        n->ended += done;
+        TAILQ_FOREACH (j, &s->running, link)
+                if (job_counts(j, n))
+                        return;
+        TAILQ_FOREACH (j, &s->urgent, link)
+                if (job_counts(j, n))
+                        return;
+        node_rest(n);
+}
+
+void scrub_job_joined(ScrubJob *j) {
+        ScrubNode *n = scrub_job_node(j);
+
+        if (n)
+                n->measured_from = 0;
 }

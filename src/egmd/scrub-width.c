@@ -109,34 +109,36 @@ bool scrub_width_report(ScrubWidth *w, uint64_t bytes, uint64_t usec) {
         return !settled;
 }
 
-struct ScrubNode {
-        int node;
-        ScrubWidth width;
-};
-
-ScrubWidth *scrub_widths_get(ScrubWidths *w, int node, unsigned cpus) {
-        struct ScrubNode *t;
-        bool few = cpus <= 4;
-
+void scrub_width_rest(ScrubWidth *w) {
         assert(w);
 
-        for (size_t i = 0; i < w->n; i++)
-                if (w->nodes[i].node == node)
-                        return &w->nodes[i].width;
-        t = reallocarray(w->nodes, w->n + 1, sizeof(*t));
-        if (!t)
-                return NULL;
-        w->nodes = t;
-        t += w->n++;
-        t->node = node;
-        /* Half are the guests', where there are enough. */
-        scrub_width_init(&t->width, few ? 1 : MIN(cpus / 2, THREADS_FIRST), few ? cpus : cpus / 2);
-        return &t->width;
+        if (w->phase != SCRUB_WIDTH_SETTLED)
+                use(w, SCRUB_WIDTH_MEASURE, w->best);
 }
 
-void scrub_widths_done(ScrubWidths *w) {
-        assert(w);
+ScrubNode *scrub_nodes_get(ScrubNodes *l, int node, unsigned cpus) {
+        bool few = cpus <= 4;
+        ScrubNode *t;
 
-        free(w->nodes);
-        *w = (ScrubWidths){};
+        assert(l);
+
+        for (size_t i = 0; i < l->n; i++)
+                if (l->items[i].node == node)
+                        return l->items + i;
+        t = reallocarray(l->items, l->n + 1, sizeof(*t));
+        if (!t)
+                return NULL;
+        l->items = t;
+        t += l->n++;
+        *t = (ScrubNode){.node = node};
+        /* Half are the guests', where there are enough. */
+        scrub_width_init(&t->width, few ? 1 : MIN(cpus / 2, THREADS_FIRST), few ? cpus : cpus / 2);
+        return t;
+}
+
+void scrub_nodes_done(ScrubNodes *l) {
+        assert(l);
+
+        free(l->items);
+        *l = (ScrubNodes){};
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How many threads fill a node's memory: found out while they work, by as many and half as many. Private to the scrubber; a
+/* How many threads for each range fill a node's memory: found out while they work, by twice as many and half as many. Private to the scrubber; a
  * clock is the caller's. */
 
 typedef enum ScrubWidthPhase {
@@ -29,16 +29,27 @@ typedef struct ScrubWidth {
 
 /* threads: as long as nothing is known. */
 void scrub_width_init(ScrubWidth *w, unsigned threads, unsigned limit);
-/* `threads` of them, for so long undisturbed by others of ours, wrote so much. True: there is a new number to be used, or the one
- * that is used was found to be right. */
+/* Each of several ranges was written by `threads` of them, and all together came to so much in so long. True: there is a new number to
+ * be used, or the one that is used was found to be right. */
 bool scrub_width_report(ScrubWidth *w, uint64_t bytes, uint64_t usec);
+/* There is nothing more to write for now: what was only being tried is not used for what comes. */
+void scrub_width_rest(ScrubWidth *w);
 
-/* One for each node that was asked for; -1 where it is not known. */
-typedef struct ScrubWidths {
-        struct ScrubNode *nodes;
+/* What is known of a node; -1: of all whose node is not. */
+typedef struct ScrubNode {
+        int node;
+        ScrubWidth width;
+        uint64_t ended; /* bytes of urgent jobs that have */
+        /* Since when urgent jobs write without a pause, and what was written by then; 0: they do not. */
+        uint64_t measured_from;
+        uint64_t measured_bytes;
+} ScrubNode;
+
+typedef struct ScrubNodes {
+        ScrubNode *items;
         size_t n;
-} ScrubWidths;
+} ScrubNodes;
 
-/* For so many CPUs, of which the first who asks tells; NULL: no memory. Until the next call. */
-ScrubWidth *scrub_widths_get(ScrubWidths *w, int node, unsigned cpus);
-void scrub_widths_done(ScrubWidths *w);
+/* With so many CPUs, of which the first who asks tells; NULL: no memory. Until the next call. */
+ScrubNode *scrub_nodes_get(ScrubNodes *l, int node, unsigned cpus);
+void scrub_nodes_done(ScrubNodes *l);

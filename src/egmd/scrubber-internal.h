@@ -25,9 +25,6 @@ struct ScrubJob {
         ThreadList threads; /* that have not said that they ended */
         unsigned n_threads;
         uint64_t reported;
-        /* Since when as many threads work as are tried, and what was done by then; 0: they do not. */
-        uint64_t measured_from;
-        uint64_t measured_done;
         ScrubOps ops;
         void *userdata;
 };
@@ -39,7 +36,7 @@ struct Scrubber {
         ScrubConfig config;
         ScrubInbox inbox;
         ScrubPace pace;
-        ScrubWidths widths;
+        ScrubNodes nodes;
         ScrubMessage *messages; /* taken from the inbox, oldest first */
         JobList urgent;         /* queued */
         JobList background;     /* queued */
@@ -56,9 +53,13 @@ bool scrub_job_has_neighbour(const ScrubJob *j, bool only_urgent);
 int scrub_job_add_thread(ScrubJob *j);
 unsigned scrubber_count_threads(const Scrubber *s, bool only_urgent);
 
-/* How many threads are to be used where this one runs; NULL: the configuration says so. */
-ScrubWidth *scrub_job_width(ScrubJob *j);
-/* Whether it shows how many threads are right, if it is looked at often. */
-bool scrub_job_is_measured(ScrubJob *j);
-/* From time to time: looks how fast it goes, and has it go on with as many threads as are to be tried now. */
-void scrub_job_measure(ScrubJob *j);
+/* Where it runs; NULL: the configuration says how many threads are to be used. */
+ScrubNode *scrub_job_node(ScrubJob *j);
+/* From time to time: looks how fast it goes, and has those that run go on with as many threads as are to be tried now. */
+void scrubber_measure(Scrubber *s);
+/* Whether that is to be soon. */
+bool scrubber_is_measuring(Scrubber *s);
+/* It runs, and has become urgent. */
+void scrub_job_joined(ScrubJob *j);
+/* It has ended, and whoever comes after it has been submitted. */
+void scrub_job_left(Scrubber *s, int node, bool urgent, uint64_t done);

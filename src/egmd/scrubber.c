@@ -99,12 +99,11 @@ int scrub_job_add_thread(ScrubJob *j) {
 static unsigned job_count_threads(ScrubJob *j, unsigned limit) {
         const ScrubTask *task = &j->task;
         uint64_t chunks = scrub_task_end_chunk(task) - scrub_task_first_chunk(task);
-        const ScrubWidth *w = scrub_job_width(j);
+        const ScrubNode *node = scrub_job_node(j);
         unsigned n = MAX(j->scrubber->config.threads, 1U);
 
-        /* What is only being tried is for those who are looked at. */
-        if (w)
-                n = j->urgent ? w->best : MIN(w->best, w->first);
+        if (node)
+                n = j->urgent ? node->width.threads : MIN(node->width.best, node->width.first);
         n = MIN(n, limit);
         return (unsigned) MIN(n, chunks);
 }
@@ -178,14 +177,12 @@ static void scrubber_arm_timer(Scrubber *s) {
         bool needed = !TAILQ_EMPTY(&s->running) || !TAILQ_EMPTY(&s->gone);
         unsigned ticks = TICKS_PER_PROGRESS;
         int enabled = SD_EVENT_OFF;
-        ScrubJob *j;
 
         (void) sd_event_source_get_enabled(s->timer, &enabled);
         if (needed == (enabled != SD_EVENT_OFF))
                 return;
-        TAILQ_FOREACH (j, &s->running, link)
-                if (scrub_job_is_measured(j))
-                        ticks = 1;
+        if (scrubber_is_measuring(s))
+                ticks = 1;
         s->ticks_armed = ticks;
         if (needed)
                 (void) sd_event_source_set_time_relative(s->timer, ticks * TICK_USEC);
@@ -204,6 +201,7 @@ static void job_finish(ScrubJob *j) {
         s->in_callback = true;
         j->ops.finished(j, r, j->userdata);
         s->in_callback = false;
+        scrub_job_left(s, j->node, j->urgent, scrub_job_done(j));
         (void) job_free(j);
 }
 
@@ -268,8 +266,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         Scrubber *s = userdata;
         ScrubJob *j;
 
-        TAILQ_FOREACH (j, &s->running, link)
-                scrub_job_measure(j);
+        scrubber_measure(s);
         s->ticks += s->ticks_armed;
         s->in_callback = true;
         TAILQ_FOREACH (j, &s->running, link) {
@@ -406,7 +403,7 @@ Scrubber *scrubber_free(Scrubber *s) {
         job_list_free(&s->background);
         job_list_free(&s->running);
         job_list_free(&s->ended);
-        scrub_widths_done(&s->widths);
+        scrub_nodes_done(&s->nodes);
         s->inbox_source = sd_event_source_disable_unref(s->inbox_source);
         s->work = sd_event_source_disable_unref(s->work);
         s->timer = sd_event_source_disable_unref(s->timer);
@@ -522,6 +519,7 @@ void scrub_job_set_urgent(ScrubJob *j) {
                 scrubber_want_work(j->scrubber);
                 return;
         }
+        scrub_job_joined(j);
         job_hurry(j);
 }
 

@@ -124,26 +124,44 @@ static void test_limits(void **state) {
         assert_int_equal(w.threads, 1);
 }
 
-static void test_nodes(void **state) {
-        ScrubWidths w = {};
+/* What is only being tried is not for what comes after a pause; what was found is. */
+static void test_rest(void **state) {
+        ScrubWidth w;
 
-        assert_int_equal(scrub_widths_get(&w, 0, 72)->threads, 8);
-        assert_int_equal(scrub_widths_get(&w, 0, 72)->limit, 36);
-        assert_int_equal(scrub_widths_get(&w, 1, 4)->threads, 1);
-        assert_int_equal(scrub_widths_get(&w, 1, 4)->limit, 4);
-        assert_int_equal(scrub_widths_get(&w, -1, 10)->threads, 5);
-        scrub_widths_get(&w, 1, 4)->best = 3;
-        assert_int_equal(scrub_widths_get(&w, 1, 4)->best, 3);
-        assert_int_equal(scrub_widths_get(&w, 0, 72)->best, 8);
-        assert_int_equal(scrub_widths_get(&w, -1, 10)->best, 5);
-        scrub_widths_done(&w);
+        scrub_width_init(&w, 1, 4);
+        for (unsigned i = 0; i < 4; i++)
+                (void) scrub_width_report(&w, GIB, TICK);
+        assert_int_equal(w.threads, 2);
+        scrub_width_rest(&w);
+        assert_int_equal(w.threads, 1);
+        assert_int_equal(w.phase, SCRUB_WIDTH_MEASURE);
+        assert_int_equal(w.samples, 0);
+        (void) settle(&w, never_enough, 0);
+        scrub_width_rest(&w);
+        assert_int_equal(w.threads, 4);
+        assert_int_equal(w.phase, SCRUB_WIDTH_SETTLED);
+}
+
+static void test_nodes(void **state) {
+        ScrubNodes l = {};
+
+        assert_int_equal(scrub_nodes_get(&l, 0, 72)->width.threads, 8);
+        assert_int_equal(scrub_nodes_get(&l, 0, 72)->width.limit, 36);
+        assert_int_equal(scrub_nodes_get(&l, 1, 4)->width.threads, 1);
+        assert_int_equal(scrub_nodes_get(&l, 1, 4)->width.limit, 4);
+        assert_int_equal(scrub_nodes_get(&l, -1, 10)->width.threads, 5);
+        scrub_nodes_get(&l, 1, 4)->width.best = 3;
+        assert_int_equal(scrub_nodes_get(&l, 1, 4)->width.best, 3);
+        assert_int_equal(scrub_nodes_get(&l, 0, 72)->width.best, 8);
+        assert_int_equal(scrub_nodes_get(&l, -1, 10)->width.best, 5);
+        scrub_nodes_done(&l);
 }
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
                         cmocka_unit_test(test_found), cmocka_unit_test(test_says_so),
                         cmocka_unit_test(test_again), cmocka_unit_test(test_limits),
-                        cmocka_unit_test(test_nodes),
+                        cmocka_unit_test(test_rest),  cmocka_unit_test(test_nodes),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,31 +148,35 @@ static void take_time(Fake *f, uint64_t offset, size_t size, bool writable) {
                 (void) nanosleep(&(struct timespec){.tv_nsec = 20 * USEC_PER_MSEC * 1000}, NULL);
 }
 
-/* A job that lasts until it is known how many threads are right; what comes after has them at once. */
-static void find_threads(uint64_t per_thread, uint64_t most, unsigned expected) {
+/* Jobs, side by side, that last until it is known how many threads are right for each; what comes after has them at once. */
+static void find_threads(uint64_t per_thread, uint64_t most, unsigned n_jobs, unsigned expected) {
         _cleanup_(fake_freep) Fake *f = fake_new(256 * MIB, 64 * KIB);
-        _cleanup_bench_ Bench b = bench_new((ScrubConfig){.window = 2 * MIB});
-        Record r = {};
+        _cleanup_bench_ Bench b = bench_new((ScrubConfig){.window = 2 * MIB, .max_threads = 4});
+        uint64_t size = 256 * MIB / n_jobs;
+        Record r[2] = {};
 
         machine = (struct Machine){.per_thread = per_thread, .most = most};
         f->on_map = take_time;
-        record_submit(&r, b.scrubber, f, -1, 0, 256 * MIB, true);
-        run_all(b.event, &r, 1);
-        record_expect_clean(&r);
-        record_done(&r);
+        for (unsigned i = 0; i < n_jobs; i++)
+                record_submit(r + i, b.scrubber, f, -1, i * size, size, true);
+        run_all(b.event, r, n_jobs);
+        for (unsigned i = 0; i < n_jobs; i++) {
+                record_expect_clean(r + i);
+                record_done(r + i);
+        }
         assert_true(machine.reports >= 6);
         assert_int_equal(machine.most_threads, 2);
-        assert_int_equal(atomic_load(&calls.threads), 2);
+        assert_int_equal(atomic_load(&calls.threads), 2 * n_jobs);
 
-        record_submit(&r, b.scrubber, f, -1, 0, 16 * MIB, true);
-        run_all(b.event, &r, 1);
-        record_done(&r);
-        assert_int_equal(atomic_load(&calls.threads), 2 + expected);
+        record_submit(r, b.scrubber, f, -1, 0, 16 * MIB, true);
+        run_all(b.event, r, 1);
+        record_done(r);
+        assert_int_equal(atomic_load(&calls.threads), 2 * n_jobs + expected);
         /* In the background as few as before. */
-        record_submit(&r, b.scrubber, f, -1, 0, 16 * MIB, false);
-        run_all(b.event, &r, 1);
-        record_done(&r);
-        assert_int_equal(atomic_load(&calls.threads), 2 + expected + 1);
+        record_submit(r, b.scrubber, f, -1, 0, 16 * MIB, false);
+        run_all(b.event, r, 1);
+        record_done(r);
+        assert_int_equal(atomic_load(&calls.threads), 2 * n_jobs + expected + 1);
         machine = (struct Machine){};
 }
 
@@ -183,8 +187,33 @@ static void test_finds_threads(void **state) {
         /* With others it tries more. */
         if (CPU_COUNT(&all) != 2)
                 skip();
-        find_threads(GIB, 2 * GIB, 2);
-        find_threads(GIB, GIB, 1);
+        find_threads(GIB, 2 * GIB, 1, 2);
+        find_threads(GIB, GIB, 1, 1);
+        find_threads(GIB, 2 * GIB, 2, 2);
+        find_threads(GIB, GIB, 2, 1);
+}
+
+/* One after the other, none long enough to be measured: together they are, as long as there is no pause. */
+static void test_measures_pieces(void **state) {
+        _cleanup_(fake_freep) Fake *f = fake_new(256 * MIB, 64 * KIB);
+        _cleanup_bench_ Bench b = bench_new((ScrubConfig){.window = 2 * MIB, .max_threads = 4});
+        Record r[32] = {};
+        cpu_set_t all;
+
+        assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+        if (CPU_COUNT(&all) < 2)
+                skip();
+        machine = (struct Machine){.per_thread = GIB, .most = GIB};
+        f->on_map = take_time;
+        for (size_t i = 0; i < ELEMENTSOF(r); i++)
+                record_submit(r + i, b.scrubber, f, -1, i * 8 * MIB, 8 * MIB, true);
+        run_all(b.event, r, ELEMENTSOF(r));
+        for (size_t i = 0; i < ELEMENTSOF(r); i++) {
+                record_expect_clean(r + i);
+                record_done(r + i);
+        }
+        assert_true(machine.reports > 0);
+        machine = (struct Machine){};
 }
 
 /* What is not at full duty, or not alone, or told to be so fast, says nothing; and who says how many gets so many. */
@@ -222,6 +251,7 @@ int main(void) {
                         cmocka_unit_test(test_cancel_at_a_byte_a_second),
                         cmocka_unit_test(test_cpus),
                         cmocka_unit_test(test_finds_threads),
+                        cmocka_unit_test(test_measures_pieces),
                         cmocka_unit_test(test_does_not_measure),
         };
 

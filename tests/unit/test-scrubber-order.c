@@ -361,12 +361,14 @@ static void test_trying_keeps_to_limit(void **state) {
                 _cleanup_bench_ Bench b = bench_new((ScrubConfig){.max_threads = 4});
                 Gate gate = GATE_CLOSED;
                 const ScrubThread *t;
+                ScrubNode *measured;
 
                 atomic_store(&calls.threads, 0);
                 f->on_map = at_gate;
                 f->userdata = &gate;
                 for (int node = 0; node < 2; node++)
-                        assert_int_equal(scrub_widths_get(&b.scrubber->widths, node, 72)->threads,
+                        assert_int_equal(scrub_nodes_get(&b.scrubber->nodes, node, 72)
+                                                         ->width.threads,
                                          8);
                 record_submit(&background, b.scrubber, f, 0, 0, n * CHUNK, false);
                 pump(b.event);
@@ -374,7 +376,13 @@ static void test_trying_keeps_to_limit(void **state) {
                 record_submit(&urgent, b.scrubber, f, 1, 32 * MIB, 32 * MIB, true);
                 pump(b.event);
                 assert_int_equal(atomic_load(&calls.threads), n + 4);
-                scrub_job_measure(urgent.job);
+                /* Twice as many are to be tried. */
+                measured = scrub_nodes_get(&b.scrubber->nodes, 1, 72);
+                measured->width.samples = 100;
+                measured->measured_from = 1;
+                measured->ended = 1024 * GIB;
+                scrubber_measure(b.scrubber);
+                assert_int_equal(measured->width.threads, 16);
                 assert_int_equal(atomic_load(&calls.threads), n + 4);
                 TAILQ_FOREACH (t, &urgent.job->threads, link)
                         assert_false(atomic_load(&t->retired));
