@@ -150,3 +150,7 @@ int fd_store_put(const char *name, int fd) {
 int fd_store_remove(const char *name) {
         return notify("FDSTOREREMOVE=1", name, "", NULL, 0);
 }
+
+int fd_store_settle(void) {
+        return sd_notify_barrier(false, USEC_PER_SEC);
+}

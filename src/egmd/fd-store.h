@@ -32,3 +32,6 @@ pid_t fd_store_manager(void);
 /* Without a service manager these do nothing. The same open file twice is kept once. */
 int fd_store_put(const char *name, int fd);
 int fd_store_remove(const char *name);
+/* Waits, for a second at most, until the service manager has done what it was told so far: what was removed is closed then.
+ * 0: nobody stores anything for us; -ETIMEDOUT. */
+int fd_store_settle(void);

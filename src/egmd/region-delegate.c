@@ -29,6 +29,11 @@ int region_delegate(Region *r, uid_t uid) {
         }
         confine_let_region_go(r);
         unstore_region(r);
+        /* Where one may have the device open at a time, whom it is handed to would be refused for as long as it is stored. */
+        k = fd_store_settle();
+        if (k < 0)
+                (void) log_warning_errno(k, "%s: the service manager may still have it open: %m",
+                                         r->name);
         log_info("%s: its node is uid %u's now", r->name, (unsigned) uid);
         set_delegated(r);
         return 0;

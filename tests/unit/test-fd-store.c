@@ -3,6 +3,8 @@
 #include "test.h"
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -52,8 +54,15 @@ static size_t receive(int fd, char *text, size_t size, int *ret_fd) {
         return (size_t) n;
 }
 
+static void *settle(void *result) {
+        atomic_store((atomic_int *) result, fd_store_settle());
+        return NULL;
+}
+
 static void test_put_and_remove(void **state) {
         _cleanup_close_ int manager = manager_new_socket(), memory = -EBADF, got = -EBADF;
+        atomic_int settled = 0;
+        pthread_t thread;
         struct stat a, b;
         char text[512];
 
@@ -75,9 +84,22 @@ static void test_put_and_remove(void **state) {
         assert_non_null(strstr(text, "FDNAME=region-egm4"));
         assert_true(got < 0);
 
+        assert_int_equal(pthread_create(&thread, NULL, settle, &settled), 0);
+        assert_int_equal(poll(&(struct pollfd){.fd = manager, .events = POLLIN}, 1, 60 * 1000), 1);
+        assert_true(receive(manager, text, sizeof(text), &got) > 0);
+        assert_string_equal(text, "BARRIER=1");
+        assert_true(got >= 0);
+        /* As long as it is not done with it that is waited for. */
+        assert_int_equal(atomic_load(&settled), 0);
+        safe_close(got);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        /* Where the machine had no time for us for a second, it has given up. */
+        assert_int_not_equal(atomic_load(&settled), 0);
+
         assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
         assert_int_equal(fd_store_put("region-egm4", memory), 0);
         assert_int_equal(fd_store_remove("region-egm4"), 0);
+        assert_int_equal(fd_store_settle(), 0);
         assert_int_equal(receive(manager, text, sizeof(text), &got), 0);
 }
 
