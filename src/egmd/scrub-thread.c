@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <inttypes.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
@@ -9,6 +8,7 @@
 #include "log.h"
 #include "scrub-thread.h"
 #include "sigbus.h"
+#include "thread-util.h"
 #include "zero.h"
 
 /* Background threads work this long, then rest as long: memset's rate at an eighth of its harm to
@@ -473,22 +473,6 @@ static void *thread_main(void *p) {
         return NULL;
 }
 
-/* Signals belong to the event loop; the faults of a thread's own making it must see. */
-static int thread_create(ScrubThread *t) {
-        sigset_t all, old;
-        int r;
-
-        (void) sigfillset(&all);
-        (void) sigdelset(&all, SIGBUS);
-        (void) sigdelset(&all, SIGSEGV);
-        r = -pthread_sigmask(SIG_BLOCK, &all, &old);
-        if (r < 0)
-                return r;
-        r = -pthread_create(&t->id, NULL, thread_main, t);
-        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-        return r;
-}
-
 int scrub_thread_start(ScrubTask *task, bool background, ScrubThread **ret) {
         size_t n = task->chunk / task->provider->granule;
         ScrubThread *t;
@@ -502,7 +486,7 @@ int scrub_thread_start(ScrubTask *task, bool background, ScrubThread **ret) {
         (void) sem_init(&t->wake, 0, 0);
         if (getrandom(&t->random, sizeof(t->random), GRND_NONBLOCK) < 0)
                 t->random = nsec_now(CLOCK_MONOTONIC);
-        r = thread_create(t);
+        r = thread_start(thread_main, t, &t->id);
         if (r < 0) {
                 (void) scrub_thread_free(t);
                 return r;

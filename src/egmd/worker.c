@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 
 #include "fd-util.h"
 #include "log.h"
+#include "thread-util.h"
 #include "worker.h"
 
 struct Worker {
@@ -54,19 +54,10 @@ static int on_done(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 }
 
 static int begin(Worker *w) {
-        sigset_t all, old;
         const char *name;
         int r;
 
-        /* Signals belong to the event loop; the faults of a thread's own making it must see. */
-        (void) sigfillset(&all);
-        (void) sigdelset(&all, SIGBUS);
-        (void) sigdelset(&all, SIGSEGV);
-        r = -pthread_sigmask(SIG_BLOCK, &all, &old);
-        if (r < 0)
-                return r;
-        r = -pthread_create(&w->thread, NULL, worker_thread, w);
-        (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+        r = thread_start(worker_thread, w, &w->thread);
         if (r < 0)
                 return r;
         if (sd_event_source_get_description(w->source, &name) >= 0)
