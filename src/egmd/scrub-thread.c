@@ -166,23 +166,30 @@ static bool window_covers(const ScrubWindow *w, uint64_t offset) {
         return w && offset >= w->offset && offset - w->offset < w->size;
 }
 
-/* The window with offset. The lock is held while mapping: whoever wants the same one has to wait for it anyway. */
-static int thread_get_window(ScrubThread *t, uint64_t offset, ScrubWindow **ret) {
-        ScrubTask *task = t->task;
+/* The window with offset, for one that holds the lock. */
+static int thread_get_window_locked(ScrubThread *t, uint64_t offset, ScrubWindow **ret) {
         ScrubWindow *w;
         int r = 0;
 
-        (void) pthread_mutex_lock(&task->lock);
-        for (w = task->windows; w; w = w->next)
+        for (w = t->task->windows; w; w = w->next)
                 if (window_covers(w, offset))
                         break;
         if (!w)
                 r = thread_map_window(t, offset, &w);
-        if (r >= 0)
-                w->users++;
-        (void) pthread_mutex_unlock(&task->lock);
-        if (r >= 0)
-                *ret = w;
+        if (r < 0)
+                return r;
+        w->users++;
+        *ret = w;
+        return 0;
+}
+
+/* The lock is held while mapping: whoever wants the same one has to wait for it anyway. */
+static int thread_get_window(ScrubThread *t, uint64_t offset, ScrubWindow **ret) {
+        int r;
+
+        (void) pthread_mutex_lock(&t->task->lock);
+        r = thread_get_window_locked(t, offset, ret);
+        (void) pthread_mutex_unlock(&t->task->lock);
         return r;
 }
 
@@ -205,11 +212,18 @@ static int thread_take_window(ScrubThread *t, uint64_t offset) {
 static int thread_look_ahead(ScrubThread *t, uint64_t offset) {
         ScrubWindow *w = t->window;
         uint64_t end = w->offset + w->size;
+        int r = 0;
 
         if (!atomic_load(&t->task->ahead) || t->ahead || end >= t->task->offset + t->task->size ||
-            offset - w->offset < w->size / 2 || atomic_exchange(&w->followed, true))
+            offset - w->offset < w->size / 2 || atomic_load(&w->followed))
                 return 0;
-        return thread_get_window(t, end, &t->ahead);
+        /* Claimed under the lock: one who claims it and then is not given a processor would map it when the others are
+         * through with it. */
+        (void) pthread_mutex_lock(&t->task->lock);
+        if (!atomic_exchange(&w->followed, true))
+                r = thread_get_window_locked(t, end, &t->ahead);
+        (void) pthread_mutex_unlock(&t->task->lock);
+        return r;
 }
 
 typedef struct Span {
