@@ -27,7 +27,7 @@ struct ScrubWindow {
         uint64_t offset; /* in the region */
         uint64_t size;
         unsigned users;
-        atomic_bool followed; /* somebody sees to the next one */
+        atomic_bool followed; /* the next one is mapped, or has been */
         Window map;
 };
 
@@ -157,6 +157,9 @@ static int thread_map_window(ScrubThread *t, uint64_t offset, ScrubWindow **ret)
         r = thread_map(t, start, end - start, true, &w->map);
         if (r < 0)
                 return r;
+        for (ScrubWindow *i = task->windows; i; i = i->next)
+                if (i->offset + i->size == start)
+                        atomic_store(&i->followed, true);
         task->windows = w;
         *ret = TAKE_PTR(w);
         return 0;
@@ -217,10 +220,10 @@ static int thread_look_ahead(ScrubThread *t, uint64_t offset) {
         if (!atomic_load(&t->task->ahead) || t->ahead || end >= t->task->offset + t->task->size ||
             offset - w->offset < w->size / 2 || atomic_load(&w->followed))
                 return 0;
-        /* Claimed under the lock: one who claims it and then is not given a processor would map it when the others are
-         * through with it. */
+        /* Under the lock: who decides to map it and is then not given a processor would map it when the others are through
+         * with it. */
         (void) pthread_mutex_lock(&t->task->lock);
-        if (!atomic_exchange(&w->followed, true))
+        if (!atomic_load(&w->followed))
                 r = thread_get_window_locked(t, end, &t->ahead);
         (void) pthread_mutex_unlock(&t->task->lock);
         return r;
