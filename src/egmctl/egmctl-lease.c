@@ -92,19 +92,29 @@ static int hold(egm_connection *c, Hold *h, int signal_fd) {
         }
 }
 
-static int hold_and_release(egm_connection *c, egm_lease *lease, int signal_fd) {
-        _cleanup_egm_(watch) egm_watch *watch = NULL;
-        Hold h = {.id = egm_lease_get_id(lease)};
+static int hold_and_release(egm_connection *c, egm_lease *lease, Hold *h, int signal_fd) {
         int r, status;
 
-        r = egm_watch_new(c, on_event, &h, &watch);
-        status = r < 0 ? r : hold(c, &h, signal_fd);
+        status = hold(c, h, signal_fd);
         if (status < 0)
-                status = complain_call(c, status, "Failed to hold lease %s", h.id);
+                status = complain_call(c, status, "Failed to hold lease %s", h->id);
         r = egm_lease_release(lease);
-        if (r < 0 && !h.lost)
-                return complain_call(c, r, "Failed to release lease %s", h.id);
+        if (r < 0 && !h->lost)
+                return complain_call(c, r, "Failed to release lease %s", h->id);
         return status;
+}
+
+/* Whoever reads which lease it is may end it at once: its end is listened for before. */
+static int watch_and_print(const Options *o, egm_connection *c, egm_lease *lease, Hold *h,
+                           egm_watch **ret) {
+        int r;
+
+        if (!o->persistent) {
+                r = egm_watch_new(c, on_event, h, ret);
+                if (r < 0)
+                        return complain_call(c, r, "Failed to hold lease %s", h->id);
+        }
+        return print_lease(o, c, lease);
 }
 
 static int open_signals(void) {
@@ -124,7 +134,9 @@ static int open_signals(void) {
 int verb_lease(const Options *o, int n_args, char **args) {
         _cleanup_egm_(connection) egm_connection *c = NULL;
         _cleanup_egm_(lease) egm_lease *lease = NULL;
+        _cleanup_egm_(watch) egm_watch *watch = NULL;
         _cleanup_close_ int signal_fd = -EBADF;
+        Hold h = {};
         int r = connect_bus(o, &c);
 
         if (r != STATUS_OK)
@@ -133,14 +145,15 @@ int verb_lease(const Options *o, int n_args, char **args) {
         r = acquire(o, c, NULL, &lease);
         if (r != STATUS_OK)
                 return r;
+        h.id = egm_lease_get_id(lease);
         signal_fd = open_signals();
         if (signal_fd < 0)
                 r = complain_call(c, signal_fd, "Failed to wait for signals");
         else
-                r = print_lease(o, c, lease);
+                r = watch_and_print(o, c, lease, &h, &watch);
         if (r != STATUS_OK) {
                 (void) egm_lease_release(lease);
                 return r;
         }
-        return o->persistent ? STATUS_OK : hold_and_release(c, lease, signal_fd);
+        return o->persistent ? STATUS_OK : hold_and_release(c, lease, &h, signal_fd);
 }
