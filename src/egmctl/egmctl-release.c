@@ -177,13 +177,25 @@ static int end_holders(Release *release, egm_lease_info *l) {
 
 /* ---- Until they are gone ---- */
 
+/* Was that because it left meanwhile? The bus has told us so before it refused the call. */
+static bool daemon_left(Release *release, int error) {
+        if (error == -EHOSTUNREACH || error == -ETIMEDOUT)
+                (void) egm_connection_dispatch(release->connection);
+        return release->daemon_left;
+}
+
 /* 1: still there; 0: gone, or given up. */
 static int look_at(Release *release, const char *id) {
         _cleanup_egm_(lease_info) egm_lease_info *l = NULL;
-        int r = egm_get_lease_info(release->connection, id, &l);
+        int r;
 
+        if (release->daemon_left)
+                return 1;
+        r = egm_get_lease_info(release->connection, id, &l);
         if (r == -ENOENT)
                 return 0;
+        if (r < 0 && daemon_left(release, r))
+                return 1;
         if (r < 0) {
                 release->status = complain_call(release->connection, r,
                                                 "Failed to wait for lease %s", id);
@@ -236,6 +248,10 @@ static int wait_all(Release *release) {
                 look_at_all(release);
                 if (release->n_ids == 0)
                         return release->status;
+                if (release->daemon_left) {
+                        complain("egmd left before lease %s was gone", release->ids[0]);
+                        return STATUS_FAILED;
+                }
                 if (release->now_usec >= until_usec)
                         break;
                 next = next_usec(release, until_usec);
@@ -246,10 +262,6 @@ static int wait_all(Release *release) {
                 if (r < 0 && r != -EINTR)
                         return complain_call(release->connection, r,
                                              "Lost the connection to the bus");
-                if (release->daemon_left) {
-                        complain("egmd left before lease %s was gone", release->ids[0]);
-                        return STATUS_FAILED;
-                }
         }
         for (size_t i = 0; i < release->n_ids; i++)
                 complain("Lease %s is still there", release->ids[i]);
