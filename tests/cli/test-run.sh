@@ -133,6 +133,7 @@ eventually 30 test -s "$tmp/log.end" || die "the command did not go on"
 
 # egmctl killed before the command began: it never does.
 printf b >&9
+read -r _mute <&7
 $clean "$egmctl" --bus="$bus" run --size=2M -- touch "$tmp/ran" </dev/null &
 run=$!
 pids="$pids $run"
@@ -140,7 +141,7 @@ has_child() { child=$(cat "/proc/$run/task/$run/children") && [ -n "$child" ]; }
 eventually 30 has_child || die "no child"
 kill -KILL "$run"
 ended 137 "egmctl killed early"
-gone() { [ ! -d "/proc/${child% }" ]; }
+gone() { [ ! -d "/proc/${child% }" ] || grep -q '^State:.*Z' "/proc/${child% }/status" 2>/dev/null; }
 eventually 30 gone || die "the child waits for ever"
 [ ! -e "$tmp/ran" ] || die "the command ran without being bound"
 ask_fake_egmd >/dev/null

@@ -19,6 +19,8 @@ int main(int argc, char **argv) {
                         break;
                 case 'b':
                         fake.mute_bind = true;
+                        puts("mute");
+                        (void) fflush(stdout);
                         break;
                 case '?':
                         printf("bound %s released %u\n", fake.bound ?: "nothing", fake.n_released);
