@@ -3,7 +3,7 @@
 # with the script.
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/egmd-test.XXXXXX")
-pids=
+pids='' others=''
 
 skip() {
         echo "skipped: $*" >&2
@@ -15,9 +15,10 @@ die() {
         exit 1
 }
 
-# $1: seconds, the rest: a command that must succeed within them. For what no event tells.
+# $1: seconds, the rest: a command that must succeed within them. For what no event tells. A machine that is busy with
+# something else, where what works in the background hardly gets to run, has four times that.
 eventually() {
-        _deadline=$(($(date +%s) + $1))
+        _deadline=$(($(date +%s) + 4 * $1))
         shift
         until "$@"; do
                 [ "$(date +%s)" -lt "$_deadline" ] || return 1
@@ -25,10 +26,26 @@ eventually() {
         done
 }
 
+# Processes that are to end with the script, and are no children of it; forget those that have ended: the number may be
+# somebody else's from then on.
+remember() {
+        others="$others $*"
+}
+forget() {
+        for _pid; do
+                others=$(echo " $others " | sed "s/ $_pid / /")
+        done
+}
+
 _cleanup() {
         _status=$?
         trap - EXIT INT TERM HUP
-        for _pid in $pids; do
+        # Not by their numbers: that of one that has ended may be somebody else's.
+        jobs -l >"$tmp/jobs"
+        for _pid in $(sed -n 's/^[^0-9]*[0-9]*[^0-9]*\([0-9]*\) *Running.*/\1/p' "$tmp/jobs"); do
+                kill "$_pid" 2>/dev/null || :
+        done
+        for _pid in $others; do
                 kill "$_pid" 2>/dev/null || :
         done
         for _pid in $pids; do

@@ -16,6 +16,6 @@ while [ "$n" -gt 0 ]; do
         n=$((n - 2))
 done
 printf 'info numa\ninfo memdev\nquit\n' |
-        timeout 60 qemu-system-aarch64 -machine virt,accel=tcg -cpu max -smp 4,sockets=2 -S -nodefaults -display none \
+        timeout 240 qemu-system-aarch64 -machine virt,accel=tcg -cpu max -smp 4,sockets=2 -S -nodefaults -display none \
                 -monitor stdio -device pci-testdev,id=dev0 -device pci-testdev,id=dev1 -device pci-testdev,id=dev2 \
                 -device pci-testdev,id=dev3 "$@"

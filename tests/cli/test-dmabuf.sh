@@ -54,7 +54,8 @@ exec 8>"$tmp/in"
 read -r child file <"$tmp/pid"
 has_it() { stat -L -c %d:%i "/proc/$1/fd/"* 2>/dev/null | grep -qx "$file"; }
 has_it "$child" || die "the command has no dma-buf"
-! has_it "$run" || die "egmctl has the dma-buf, too"
+has_not() { ! has_it "$1"; }
+eventually 30 has_not "$run" || die "egmctl has the dma-buf, too"
 mine=$(ctl list-leases --no-legend | awk '$2 == "mine" { print $1 }')
 ctl release "$mine"
 held_up() { ctl show-lease "$mine" -p HeldUpBy --value | grep -q "$child"; }

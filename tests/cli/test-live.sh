@@ -119,7 +119,7 @@ settle
 
 # First come, first served: it waits, and gets what is given back.
 hold --wait=60 --whole --region=egm5
-timeout 60 "$egmctl" --bus="$bus" run --size=32M --region=egm5 --wait=60 --label=patient -- "$lease_user" expect 0 8>&- &
+timeout 240 "$egmctl" --bus="$bus" run --size=32M --region=egm5 --wait=60 --label=patient -- "$lease_user" expect 0 8>&- &
 waiter=$!
 pids="$pids $waiter"
 waits() { ctl status --no-legend | grep -q patient; }
@@ -159,6 +159,7 @@ start_user() {
         exec 8>"$tmp/hold" 6<"$tmp/held"
         read -r child id <&6
         read -r _waiting <&6
+        eventually 30 has_let_go "$run" || die "egmctl keeps the memory"
 }
 
 # egmctl dies: the command keeps its lease, and gives it up by ending.

@@ -138,9 +138,9 @@ check 1 'Id=7' "makes no sense" show-lease 8 7
 check 1 '' "not to be used any more: draining" format 7 --for=json
 
 # A line for each change, at once.
-timeout 60 "$egmctl" --bus="$bus" monitor --json=short >"$tmp/monitor.json" &
+timeout 240 "$egmctl" --bus="$bus" monitor --json=short >"$tmp/monitor.json" &
 monitor_json=$!
-timeout 60 "$egmctl" --bus="$bus" monitor >"$tmp/monitor" &
+timeout 240 "$egmctl" --bus="$bus" monitor >"$tmp/monitor" &
 monitor=$!
 pids="$pids $monitor $monitor_json"
 watchers() { # a match is what makes a monitor hear anything

@@ -32,6 +32,7 @@ start_user() {
         read -r child id <&6
         read -r _waiting <&6
         exec 6<&-
+        eventually 30 has_let_go "$run" || die "egmctl keeps the memory"
 }
 # ends PID STATUS: that job of ours does, with that status (of the command, as egmctl run passes it on).
 ends() {
@@ -44,7 +45,7 @@ printed() { grep -q "$1" "$tmp/out" || die "not printed: $1 in: $(cat "$tmp/out"
 # ---- --wait ----
 
 start_user plain
-timeout 60 "$egmctl" --bus="$bus" release --wait "$id" 8>&- &
+timeout 240 "$egmctl" --bus="$bus" release --wait "$id" 8>&- &
 waiter=$!
 pids="$pids $waiter"
 named() { lease_property HeldUpBy | grep -q "$child:lease-user:"; }
@@ -78,7 +79,10 @@ start_user bystander
 bystander=$child bystander_id=$id bystander_run=$run
 exec 5>&8
 start_user stubborn stubborn
-check 5 "ending pid $child" "Lease $id is still there" release --kill --wait=2 "$id"
+# It is known by whom it is held up before anything has a limit.
+ctl release "$id"
+eventually 30 named || die "held up by '$(lease_property HeldUpBy)'"
+check 5 "ending pid $child" "Lease $id is still there" release --kill --kill-after=600 --wait=2 "$id"
 alive "$child" || die "killed within its grace"
 check 0 "killing pid $child" '' release --kill --kill-after=1 "$id"
 printed "ending pid $child"
@@ -139,7 +143,7 @@ eventually 30 over || die "not over: $(ctl)"
 # The daemon goes.
 lease_user=$_user
 start_user last
-timeout 60 "$egmctl" --bus="$bus" release --wait "$id" 8>&- 2>"$tmp/last.err2" &
+timeout 240 "$egmctl" --bus="$bus" release --wait "$id" 8>&- 2>"$tmp/last.err2" &
 waiter=$!
 pids="$pids $waiter"
 eventually 30 named || die "held up by '$(lease_property HeldUpBy)'"

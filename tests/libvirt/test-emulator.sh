@@ -35,7 +35,7 @@ emulator() {
         _want=$1 _got=0
         shift
         echo passed >"$tmp/passed"
-        setpriv --reuid=65534 --regid=65534 --clear-groups timeout 60 "$tmp/bin/qemu-egm" "$@" >"$tmp/out" 2>"$tmp/err" 9<"$tmp/passed" || _got=$?
+        setpriv --reuid=65534 --regid=65534 --clear-groups timeout 240 "$tmp/bin/qemu-egm" "$@" >"$tmp/out" 2>"$tmp/err" 9<"$tmp/passed" || _got=$?
         echo >>"$tmp/checks"
         [ "$_got" -eq "$_want" ] || die "qemu-egm $*: exit status $_got instead of $_want: $(cat "$tmp/out" "$tmp/err")"
 }

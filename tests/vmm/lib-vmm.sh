@@ -61,14 +61,14 @@ start_guest() {
         _run=$!
         pids="$pids $_run"
         # One that dies before it opens the console leaves us waiting.
-        _said=$(timeout 60 head -c 2 "$tmp/console.$_name") || :
+        _said=$(timeout 240 head -c 2 "$tmp/console.$_name") || :
         [ "$_said" = ZF ] || die "guest $_name said '$_said', not that its memory was zero and then filled: $(cat "$tmp/$_name.err")"
         [ ! -s "$tmp/$_name.err" ] || die "guest $_name: $(cat "$tmp/$_name.err")"
         _id=$(ctl list-leases --no-legend | awk -v n="$_name" '$2 == n { print $1 }')
         _offset=$(ctl show-lease "$_id" -p Slices --value | cut -d: -f2)
         [ "$_offset" -ge $((16 * m)) ] || die "guest $_name is at the start of the region"
         _pid=$(ctl show-lease "$_id" -p HolderPid --value)
-        pids="$pids $_pid"
+        remember "$_pid"
         eval "${_name}_run=$_run ${_name}_offset=$_offset ${_name}_pid=$_pid"
 }
 
@@ -80,7 +80,7 @@ kill_guest() {
         kill -KILL "$2"
         _got=0
         wait "$1" || _got=$?
-        pids=$(echo "$pids " | sed "s/ $2 / /") # the number may be somebody else's from now on
+        forget "$2"
         [ "$_got" -eq 137 ] || die "egmctl run of a killed guest: $_got"
 }
 

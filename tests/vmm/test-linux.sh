@@ -38,7 +38,7 @@ said=$(sed -n 's/.*egm-guest: //p' "$tmp/console.log" | tr -d '\r')
 [ -n "$said" ] || die "the guest did not say that it is there: $(cat "$tmp/linux.err" "$tmp/console.log")"
 id=$(ctl list-leases --no-legend | awk '$2 == "linux" { print $1 }')
 pid=$(ctl show-lease "$id" -p HolderPid --value)
-pids="$pids $pid"
+remember "$pid"
 offset=$(ctl show-lease "$id" -p Slices --value | cut -d: -f2)
 [ "$offset" -ge $((16 * m)) ] || die "at the start of the region"
 [ "$(maps_of "$pid")" = "$(printf '%08x' "$offset")" ] || die "mapped at $(maps_of "$pid")"

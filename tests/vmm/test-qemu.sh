@@ -67,7 +67,7 @@ eventually 60 free_is $((80 * m)) || die "not free again: $(ctl)"
 kill -0 "$b_pid" || die "the guest died with egmctl"
 bytes_are "$(filled b "$b_offset" 66)"
 kill -KILL "$b_pid"
-pids=$(echo "$pids " | sed "s/ $b_pid / /")
+forget "$b_pid"
 settle
 
 # Told wrong, it does not start, and says why.
@@ -76,7 +76,7 @@ for bad in share=off offset=0 readonly=on; do
         offset=0) [ -n "$knows_offset" ] || continue ;;
         esac
         _got=0
-        timeout 60 "$egmctl" --bus="$bus" run --size=32M --wait=60 --shift=$([ $bad = offset=0 ] && echo off || echo auto) -- "$qemu" $qemu_args -nodefaults \
+        timeout 240 "$egmctl" --bus="$bus" run --size=32M --wait=60 --shift=$([ $bad = offset=0 ] && echo off || echo auto) -- "$qemu" $qemu_args -nodefaults \
                 -no-user-config -display none -accel tcg -M pc,memory-backend=m -m 32M \
                 -object "memory-backend-file,id=m,share=on,size=32M,mem-path={0.path},$bad" </dev/null 2>"$tmp/err" || _got=$?
         [ $_got -eq 1 ] || die "$bad: $_got: $(cat "$tmp/err")"
