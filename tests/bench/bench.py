@@ -104,7 +104,8 @@ class Bed:
                                    for name, size in self.sizes.items()]}, f)
         os.mkdir(f"{self.work}/run")
         self.spawn(["dbus-daemon", f"--config-file={self.work}/bus.conf", "--nofork", "--nopidfile"])
-        self.until(lambda: os.path.exists(f"{self.work}/bus"), "the bus")
+        # The socket is there before anybody listens.
+        self.until(lambda: self.has_name("org.freedesktop.DBus"), "the bus")
         self.start_egmd()
         if self.bare is not None:
             self.spawn([self.bench.program("bare-service"), self.address, str(self.bare)])
@@ -154,7 +155,7 @@ class Bed:
 
     def busctl(self, *args):
         p = subprocess.run(["busctl", f"--address={self.address}", "--json=short", *args], capture_output=True,
-                           text=True, timeout=60)
+                           text=True, timeout=240)
         return json.loads(p.stdout)["data"] if p.returncode == 0 and p.stdout else None
 
     def has_name(self, name):
@@ -194,8 +195,11 @@ class Bed:
     def switches(self):
         n = 0
         for task in os.listdir(f"/proc/{self.egmd.pid}/task"):
-            with open(f"/proc/{self.egmd.pid}/task/{task}/status") as f:
-                n += next(int(l.split()[1]) for l in f if l.startswith("voluntary_ctxt_switches"))
+            try:
+                with open(f"/proc/{self.egmd.pid}/task/{task}/status") as f:
+                    n += next(int(l.split()[1]) for l in f if l.startswith("voluntary_ctxt_switches"))
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # a thread that ended meanwhile
         return n
 
     def loop(self):
@@ -354,7 +358,7 @@ class Bench:
                 p.stdin.close()
             pings = lines(ping.stdout.read())
             for p in (churn, ping):
-                p.wait(60)
+                p.wait(300)
             part("scrub")
             bed.calls("drop")
             part("release")
@@ -384,7 +388,7 @@ class Bench:
                 time.sleep(0.1)
                 busy += of(bed.calls("turns", 1, n, "egmd"), "p99", what="acquire")
                 churn.stdin.close()
-                churn.wait(60)
+                churn.wait(300)
                 bed.until(lambda: bed.get("", "Manager", "LeaseCount") == 0 and
                           bed.get("region/egm5", "Region", "Free") == GIB, "the scrub", 120)
         return [compare("neighbour.acquire", "us", busy, idle, 1.3, "<=", "p99 on the same core; floor: idle")]
@@ -416,7 +420,7 @@ class Bench:
                 most = max(most, bed.status("VmPTE"))
                 time.sleep(0.001)
             churn.stdin.close()
-            churn.wait(60)
+            churn.wait(300)
             figures.append(Figure("footprint.tables", most / 1024, "MiB", 8.0,
                                   note=f"scrubbing {size // MIB} MiB; {idle} KiB when idle"))
         figures.append(self.start_up())
