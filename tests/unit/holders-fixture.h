@@ -9,7 +9,7 @@
 /* Real processes to find: children that hold devices (memfds), in a PID namespace of their own where that can
  * be had, as nobody else is around there. */
 
-#define TIMEOUT_MSEC 20000
+#define TIMEOUT_MSEC 60000
 #define DEVICE_SIZE (1 * MIB)
 
 extern bool isolated;

@@ -7,14 +7,17 @@
 #include <time.h>
 
 #include "fd-util.h"
-
-#define PATIENCE_SEC 60
+#include "run-until.h"
 
 struct Calls calls = {.threads_left = -1};
 
 const Topology *const fake_topology = (const Topology *) &calls;
 
+#define SLICE_NSEC (2 * USEC_PER_MSEC * NSEC_PER_USEC)
+
 static _Thread_local uint64_t burnt_until, burnt; /* monotonic, nsec */
+static _Thread_local uint64_t rested;             /* CPU time at the last rest's end, nsec */
+static _Thread_local bool told_idle;
 
 static uint64_t nsec_now(clockid_t clock) {
         struct timespec ts;
@@ -59,7 +62,12 @@ int __wrap_sched_setscheduler(pid_t pid, int policy, const struct sched_param *p
                 errno = EPERM;
                 return -1;
         }
-        return __real_sched_setscheduler(pid, policy, param);
+        told_idle = policy == SCHED_IDLE;
+        return atomic_load(&calls.really_idle) ? __real_sched_setscheduler(pid, policy, param) : 0;
+}
+
+bool calls_is_idle(void) {
+        return atomic_load(&calls.really_idle) ? sched_getscheduler(0) == SCHED_IDLE : told_idle;
 }
 
 int __wrap_sem_wait(sem_t *sem) {
@@ -69,13 +77,23 @@ int __wrap_sem_wait(sem_t *sem) {
 }
 
 int __wrap_sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *until) {
+        uint64_t end = (uint64_t) until->tv_sec * 1000000000 + (uint64_t) until->tv_nsec;
+        uint64_t worked = nsec_now(CLOCK_THREAD_CPUTIME_ID) - rested;
+        int r;
+
         atomic_fetch_add(&calls.rests, 1);
-        if ((uint64_t) until->tv_sec * 1000000000 + (uint64_t) until->tv_nsec < burnt_until + burnt)
+        if (end < burnt_until + burnt)
                 atomic_fetch_add(&calls.rests_short, 1);
-        if (sched_getscheduler(0) != SCHED_IDLE)
+        if (worked < SLICE_NSEC)
+                atomic_fetch_add(&calls.rests_early, 1);
+        if (end > nsec_now(CLOCK_MONOTONIC) + worked)
+                atomic_fetch_add(&calls.rests_long, 1);
+        if (!calls_is_idle())
                 atomic_fetch_add(&calls.rests_loud, 1);
         burnt = 0;
-        return __real_sem_clockwait(sem, clock, until);
+        r = __real_sem_clockwait(sem, clock, until);
+        rested = nsec_now(CLOCK_THREAD_CPUTIME_ID);
+        return r;
 }
 
 int __wrap_topology_cpu_node(const Topology *t, int node) {
@@ -95,10 +113,13 @@ void calls_reset(void) {
         atomic_store(&calls.threads_left, -1);
         atomic_store(&calls.threads, 0);
         atomic_store(&calls.no_return, false);
+        atomic_store(&calls.really_idle, false);
         atomic_store(&calls.idle, 0);
         atomic_store(&calls.raised, 0);
         atomic_store(&calls.rests, 0);
         atomic_store(&calls.rests_short, 0);
+        atomic_store(&calls.rests_early, 0);
+        atomic_store(&calls.rests_long, 0);
         atomic_store(&calls.rests_loud, 0);
         calls.paused = NULL;
         CPU_ZERO(&calls.cpus);
@@ -126,11 +147,11 @@ void gate_await(Gate *g, unsigned n) {
         struct timespec until;
         int r = 0;
 
-        (void) clock_gettime(CLOCK_REALTIME, &until);
+        (void) clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += PATIENCE_SEC;
         (void) pthread_mutex_lock(&g->lock);
         while (g->arrived < n && r == 0)
-                r = pthread_cond_timedwait(&g->changed, &g->lock, &until);
+                r = pthread_cond_clockwait(&g->changed, &g->lock, CLOCK_MONOTONIC, &until);
         (void) pthread_mutex_unlock(&g->lock);
         assert_int_equal(r, 0);
 }
@@ -385,7 +406,7 @@ void at_stop(Fake *f, uint64_t offset, size_t size, bool writable) {
         if (!writable)
                 return;
         s->last = pthread_self();
-        if (sched_getscheduler(0) != SCHED_IDLE)
+        if (!calls_is_idle())
                 atomic_fetch_add(&s->loud, 1);
         if (atomic_fetch_add(&s->windows, 1) + 1 == s->n)
                 gate_pass(&s->gate);

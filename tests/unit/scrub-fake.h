@@ -88,10 +88,13 @@ extern struct Calls {
         atomic_int threads_left; /* pthread_create() fails with EAGAIN after so many; -1: never */
         atomic_uint threads;     /* made */
         atomic_bool no_return;   /* out of SCHED_IDLE: EPERM */
-        atomic_uint idle;        /* threads that went to SCHED_IDLE */
-        atomic_uint raised;      /* asked out of SCHED_IDLE by the event loop */
+        atomic_bool really_idle; /* SCHED_IDLE by the kernel, under which a thread may hardly run; or only as told here */
+        atomic_uint idle;   /* threads that went to SCHED_IDLE */
+        atomic_uint raised; /* asked out of SCHED_IDLE by the event loop */
         atomic_uint rests;
         atomic_uint rests_short; /* ended before now + what the thread had worked at least */
+        atomic_uint rests_early; /* before it had worked for 2 ms */
+        atomic_uint rests_long;  /* ended after now + what it had worked */
         atomic_uint rests_loud;  /* not under SCHED_IDLE */
         Gate *paused;            /* passed, opened before, by threads about to pause */
         cpu_set_t cpus;          /* of nodes 0 and up; none: not known */
@@ -125,5 +128,7 @@ typedef struct Stop {
 void at_stop(Fake *f, uint64_t offset, size_t size, bool writable);
 
 void calls_reset(void);
+/* Whether the calling thread is under SCHED_IDLE. */
+bool calls_is_idle(void);
 /* CPU time the calling thread has used since its last rest, at least. */
 void calls_burn(uint64_t usec);

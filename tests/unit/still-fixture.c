@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <dirent.h>
 #include <err.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#include "fd-util.h"
 #include "still-fixture.h"
 
 int still_root;
@@ -57,9 +61,12 @@ static int child_main(Kind kind, int in, int out) {
         char c = 0;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (kind == SPINNER)
+        if (kind == SPINNER) {
+                if (write(out, &c, 1) != 1)
+                        return 1;
                 for (;;)
                         __asm__ volatile("" ::: "memory");
+        }
         if (kind == EXECUTING && (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0))
                 return 1;
         if (kind == THREADED || kind == ENDING || kind == EXECUTING) {
@@ -142,13 +149,54 @@ uint64_t now_msec(void) {
         return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
 }
 
+/* Whether that is where it stays until somebody wakes it: on its way there it may have to sleep for other things, for a page or
+ * for a lock that whoever looks through /proc has. */
+static bool waits_to_be_told(int tasks, const char *tid) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[NAME_MAX + sizeof("/syscall")], text[128];
+        long number = -1;
+        ssize_t n;
+
+        (void) snprintf(path, sizeof(path), "%s/syscall", tid);
+        fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+        n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+        if (n <= 0)
+                return false;
+        text[n] = '\0';
+        if (sscanf(text, "%ld ", &number) != 1)
+                return false;
+#ifdef SYS_pause
+        if (number == SYS_pause)
+                return true;
+#endif
+        return number == SYS_read || number == SYS_ppoll;
+}
+
+bool all_wait_to_be_told(pid_t pid) {
+        bool all = true;
+        char path[32];
+        int fd;
+        DIR *d;
+
+        (void) snprintf(path, sizeof(path), "%i/task", pid);
+        fd = openat(still_root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        d = fdopendir(fd);
+        assert_non_null(d);
+        for (const struct dirent *e; (e = readdir(d));)
+                all = all && (*e->d_name == '.' || waits_to_be_told(dirfd(d), e->d_name));
+        (void) closedir(d);
+        return all;
+}
+
 void remember_asleep(ProcStill *s, pid_t pid, uint64_t n_threads) {
-        uint64_t deadline = now_msec() + 20000;
+        uint64_t deadline = now_msec() + 60000;
 
         for (;;) {
                 _cleanup_still_mark_ StillMark m = {};
 
-                if (threads_of(pid) == n_threads && proc_still_mark(s, pid, n_threads, &m) > 0) {
+                if (threads_of(pid) == n_threads && all_wait_to_be_told(pid) &&
+                    proc_still_mark(s, pid, n_threads, &m) > 0) {
                         assert_int_equal(proc_still_remember(s, pid, ino_of(pid), &m, true), 0);
                         if (proc_still_meet(s, pid, ino_of(pid)))
                                 return;

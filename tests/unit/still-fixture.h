@@ -31,6 +31,8 @@ ino_t ino_of(pid_t pid);
 uint64_t threads_of(pid_t pid);
 uint64_t now_msec(void);
 
+/* Whether all its threads sleep until they are told to go on, or end. */
+bool all_wait_to_be_told(pid_t pid);
 /* Nothing tells when a process has gone to sleep: tries until it has. */
 void remember_asleep(ProcStill *s, pid_t pid, uint64_t n_threads);
 /* Where the kernel does not tell, nobody counts as still, and there is nothing to test. */

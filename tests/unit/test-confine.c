@@ -10,8 +10,8 @@
 #include "manager.h"
 #include "pidfd.h"
 #include "restore.h"
+#include "run-until.h"
 #include "state-dir.h"
-#include "test.h"
 
 /* What the kernel's table is made after a restart, by leases of which some are over although no record says so. */
 
@@ -167,11 +167,8 @@ static void begin_regions(Bed *b) {
         assert_int_equal(manager_start_simulation(b->manager, "gb200", 16384), 0);
         r = manager_find_region(b->manager, "egm4");
         assert_non_null(r);
-        for (unsigned i = 0; i < 1000 && (r->state != REGION_READY || r->scrubs ||
-                                          extent_map_bytes(r->map, EXTENT_DIRTY) > 0);
-             i++)
-                assert_true(sd_event_run(b->event, 100 * USEC_PER_MSEC) >= 0);
-        assert_int_equal(r->state, REGION_READY);
+        run_loop_until(b->event, r->state == REGION_READY && !r->scrubs &&
+                                                 extent_map_bytes(r->map, EXTENT_DIRTY) == 0);
         r->enforced = true;
 }
 

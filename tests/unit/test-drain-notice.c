@@ -9,7 +9,7 @@
 #include "drain-notice.h"
 #include "fd-util.h"
 #include "manager.h"
-#include "test.h"
+#include "run-until.h"
 
 #define SEC USEC_PER_SEC
 
@@ -150,9 +150,7 @@ static void start(Bed *b, uint64_t notice_usec) {
         assert_int_equal(manager_start_simulation(b->manager, "gb200", 16384), 0);
         b->region = manager_find_region(b->manager, "egm4");
         assert_non_null(b->region);
-        for (unsigned i = 0; i < 1000 && !is_clean(b->region); i++)
-                assert_true(sd_event_run(b->event, 100 * USEC_PER_MSEC) >= 0);
-        assert_true(is_clean(b->region));
+        run_loop_until(b->event, is_clean(b->region));
         b->saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
         assert_true(b->saved >= 0);
         assert_true(dup2(b->log, STDERR_FILENO) >= 0);
@@ -181,16 +179,13 @@ static void test_held_up(void **state) {
                         l->id);
         (void) snprintf(end, sizeof(end), " after its end: held up by pid %i (", (int) holder);
         assert_int_equal(manager_release(b.manager, l, "test"), 0);
-        for (unsigned i = 0; i < 1000 && count_lines(&b, "after its end") == 0; i++)
-                assert_true(sd_event_run(b.event, 100 * USEC_PER_MSEC) >= 0);
+        run_loop_until(b.event, count_lines(&b, "after its end") > 0);
         assert_int_equal(count_lines(&b, "after its end"), 1);
         assert_int_equal(count_lines(&b, begin), 1);
         assert_int_equal(count_lines(&b, end), 1);
         assert_int_equal(kill(holder, SIGKILL), 0);
         assert_int_equal(waitpid(holder, NULL, 0), holder);
-        for (unsigned i = 0; i < 1000 && !is_clean(b.region); i++)
-                assert_true(sd_event_run(b.event, 100 * USEC_PER_MSEC) >= 0);
-        assert_true(is_clean(b.region));
+        run_loop_until(b.event, is_clean(b.region));
         assert_int_equal(count_lines(&b, "after its end"), 1);
         stop(&b);
 }
@@ -201,9 +196,7 @@ static void test_not_held_up(void **state) {
 
         start(&b, 60 * SEC);
         assert_int_equal(manager_release(b.manager, acquire(&b), "test"), 0);
-        for (unsigned i = 0; i < 1000 && !is_clean(b.region); i++)
-                assert_true(sd_event_run(b.event, 100 * USEC_PER_MSEC) >= 0);
-        assert_true(is_clean(b.region));
+        run_loop_until(b.event, is_clean(b.region));
         assert_int_equal(count_lines(&b, "after its end"), 0);
         stop(&b);
 }

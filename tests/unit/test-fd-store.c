@@ -89,8 +89,8 @@ static void test_put_and_remove(void **state) {
         assert_true(receive(manager, text, sizeof(text), &got) > 0);
         assert_string_equal(text, "BARRIER=1");
         assert_true(got >= 0);
-        /* As long as it is not done with it that is waited for. */
-        assert_int_equal(atomic_load(&settled), 0);
+        /* As long as it is not done with it that is waited for, or given up. */
+        assert_true(atomic_load(&settled) <= 0);
         safe_close(got);
         assert_int_equal(pthread_join(thread, NULL), 0);
         /* Where the machine had no time for us for a second, it has given up. */

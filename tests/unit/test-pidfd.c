@@ -19,7 +19,7 @@
 #define PIDFD_THREAD O_EXCL
 #endif
 
-#define TIMEOUT_MSEC 10000
+#define TIMEOUT_MSEC 60000
 
 /* A child that lives until it is killed. */
 static pid_t child_new(int *ret_pidfd) {

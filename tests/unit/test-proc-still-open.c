@@ -109,7 +109,7 @@ static void test_thread_more(void **state) {
 static void test_thread_ended(void **state) {
         ProcStill *s = still_new();
         Child c = child_start(ENDING);
-        uint64_t deadline = now_msec() + 20000;
+        uint64_t deadline = now_msec() + 60000;
         char b = 1;
 
         remember_asleep(s, c.pid, 2);
@@ -198,10 +198,10 @@ static pid_t start_imitator(int *ret_to, int *ret_from) {
 
 /* The first thread's number, directory, and how often it had run: all that is left to tell by is that a program was read. */
 static void test_imitated(void **state) {
+        uint64_t less = 1, end = now_msec() + 30000;
         unsigned hits = 0;
-        uint64_t less = 1;
 
-        for (unsigned i = 0; i < 200 && hits < 3; i++) {
+        for (unsigned i = 0; i < 200 && hits < 3 && now_msec() < end; i++) {
                 ProcStill *s = still_new(), *probe = still_new();
                 uint64_t before, after, target;
                 char path[64], c;

@@ -8,24 +8,6 @@
 
 #define CHUNK (2 * MIB)
 
-static void *leave_and_return(void *p) {
-        bool *returned = p;
-
-        *returned = sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){}) == 0 &&
-                    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){}) == 0;
-        return NULL;
-}
-
-/* Whether those who run this test may leave SCHED_IDLE. */
-static bool may_return(void) {
-        bool returned = false;
-        pthread_t t;
-
-        assert_int_equal(pthread_create(&t, NULL, leave_and_return, &returned), 0);
-        assert_int_equal(pthread_join(t, NULL), 0);
-        return returned;
-}
-
 static void test_limits(void **state) {
         _cleanup_(fake_freep) Fake *f = fake_new(32 * MIB, 64 * KIB);
         _cleanup_bench_ Bench b = bench_new((ScrubConfig){.threads = 2, .max_threads = 3});
@@ -163,6 +145,7 @@ static void test_duty(void **state) {
                 _cleanup_bench_ Bench b = bench_new((ScrubConfig){.threads = 1, .window = CHUNK});
                 _cleanup_(record_done) Record r = {};
 
+                atomic_store(&calls.really_idle, true);
                 f->on_map = burn;
                 record_submit(&r, b.scrubber, f, -1, 0, 16 * MIB, urgent);
                 run_all(b.event, &r, 1);
@@ -171,8 +154,11 @@ static void test_duty(void **state) {
                         assert_int_equal(atomic_load(&calls.rests), 0);
                         assert_int_equal(atomic_load(&calls.idle), 0);
                 } else {
-                        assert_int_equal(atomic_load(&calls.rests), 8);
+                        /* More of them where the chunk itself took so long. */
+                        assert_true(atomic_load(&calls.rests) >= 8);
                         assert_int_equal(atomic_load(&calls.rests_short), 0);
+                        assert_int_equal(atomic_load(&calls.rests_early), 0);
+                        assert_int_equal(atomic_load(&calls.rests_long), 0);
                         assert_int_equal(atomic_load(&calls.rests_loud), 0);
                 }
         }
@@ -204,7 +190,7 @@ static void test_becomes_urgent(void **state) {
                 rests = atomic_load(&calls.rests);
                 loud = atomic_load(&stop.loud);
                 /* To map, even the background takes normal priority where it may. */
-                assert_int_equal(loud, no_return || !may_return() ? 0 : 3);
+                assert_int_equal(loud, no_return ? 0 : 3);
                 gate_open(&stop.gate);
                 run_all(b.event, &r, 1);
                 record_expect_clean(&r);
@@ -231,7 +217,7 @@ static void test_urgent_without_new_threads(void **state) {
         gate_open(&stop.gate);
         run_all(b.event, &r, 1);
         record_expect_clean(&r);
-        assert_int_equal(atomic_load(&stop.loud), may_return() ? 16 : 0);
+        assert_int_equal(atomic_load(&stop.loud), 16);
 }
 
 /* A paused job does not wait for its turn to be cancelled. */

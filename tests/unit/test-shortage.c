@@ -3,7 +3,7 @@
 #include "manager.h"
 #include "provider-sim.h"
 #include "region-scrub.h"
-#include "test.h"
+#include "run-until.h"
 #include "worker.h"
 
 /* What could not be done for want of memory, or is not there any more: nothing waits for it for ever. */
@@ -60,9 +60,7 @@ int __wrap_extent_map_retire(ExtentMap *m, uint64_t offset, uint64_t size, uint6
 }
 
 static void run_until(Bed *b, bool (*is_so)(const Bed *b)) {
-        for (unsigned i = 0; i < 3000 && !is_so(b); i++)
-                assert_true(sd_event_run(b->event, 10 * USEC_PER_MSEC) >= 0);
-        assert_true(is_so(b));
+        run_loop_until(b->event, is_so(b));
 }
 
 static bool is_clean(const Bed *b) {

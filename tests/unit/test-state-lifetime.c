@@ -123,7 +123,7 @@ static void test_lifetime_of_process(void **state) {
         assert_int_equal(state_open_lifetime(s, 1, &fd), 0);
         assert_int_equal(events(fd), 0);
         assert_int_equal(kill(pid, SIGKILL), 0);
-        assert_int_equal(poll(&(struct pollfd){.fd = fd}, 1, 10000), 1);
+        assert_int_equal(poll(&(struct pollfd){.fd = fd}, 1, 60000), 1);
         assert_int_equal(events(fd), POLLHUP);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         close(fd);

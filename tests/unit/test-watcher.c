@@ -12,6 +12,7 @@
 #include "holders.h"
 #include "manager.h"
 #include "pidfd.h"
+#include "run-until.h"
 
 #define G ((uint64_t) 64 * KIB)
 #define LENT 4U /* granules, from 0: lease 1 */
@@ -187,9 +188,7 @@ static void bed_end(void) {
 static void play(const What *script, size_t n, size_t n_scans) {
         bed.script = script;
         bed.n_script = n;
-        for (unsigned i = 0; i < 1000 && atomic_load(&bed.n_scans) < n_scans; i++)
-                assert_true(sd_event_run(bed.manager.event, USEC_PER_SEC) >= 0);
-        assert_true(atomic_load(&bed.n_scans) >= n_scans);
+        run_loop_until(bed.manager.event, atomic_load(&bed.n_scans) >= n_scans);
 }
 
 static unsigned n_findings(void) {
@@ -243,6 +242,8 @@ static void no_more_looks(What what) {
 
         bed_begin(OVERREACH_KILL);
         play(script, ELEMENTSOF(script), ELEMENTSOF(script));
+        /* Behind what it makes of the books, which are the bed's again then. */
+        run_loop_until(bed.manager.event, atomic_load(&bed.n_ended) >= ELEMENTSOF(script));
         for (unsigned i = 0; i < 5; i++)
                 assert_true(sd_event_run(bed.manager.event, USEC_PER_SEC) >= 0);
         assert_int_equal(bed.manager.counters.overreaches, 0);
