@@ -6,9 +6,9 @@
 #include "bed.h"
 
 #include <sys/mman.h>
-#include <time.h>
 
 #include "fd-util.h"
+#include "run-until.h"
 #include "size.h"
 
 #define N_LEASES 1600
@@ -185,7 +185,7 @@ static void take(Granted *g) {
  * first. */
 static void one_round(Granted *some, View *followed, View *now) {
         void *held[N_HELD];
-        uint64_t deadline;
+        time_t end;
 
         for (size_t i = 0; i < N_HELD; i++) {
                 held[i] = mmap(NULL, GRANULE, PROT_READ, MAP_SHARED, some[i].memory,
@@ -199,11 +199,11 @@ static void one_round(Granted *some, View *followed, View *now) {
                 call_objects(bus, followed);
         for (size_t i = 0; i < N_HELD + N_GONE; i++)
                 send_release(bus, some[i].path);
-        deadline = (uint64_t) time(NULL) + 60;
+        end = patience_end();
         do {
                 while (sd_bus_process(bus, NULL) > 0)
                         ;
-                assert_true((uint64_t) time(NULL) < deadline);
+                assert_false(patience_is_over(end));
                 get_objects(now);
                 while (sd_bus_process(bus, NULL) > 0)
                         ;
