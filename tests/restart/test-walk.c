@@ -126,6 +126,8 @@ static void finish(Walk *w) {
         for (size_t i = 0; i < WALK_CHILDREN; i++)
                 if (w->children[i].pid > 0)
                         walk_child_end(w, w->children + i, false);
+        /* Who left before the answer may have left a lease behind. */
+        walk_settle(w);
         for (WalkLease *l; (l = walk_lease_pick(w, false));) {
                 walk_check(w, l->persistent);
                 walk_op_release(w);

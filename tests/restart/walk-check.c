@@ -205,8 +205,10 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
                 if (seen && streq(seen->state, "active"))
                         return walk_not_yet("lease %" PRIu64 " (%s) has ended, and is active",
                                             l->id, l->label);
-                if (seen && is_held_back(w, v, l))
+                if (seen && is_held_back(w, v, l)) {
+                        w->may_go_on = true;
                         return true;
+                }
                 if (seen)
                         return walk_not_yet("lease %" PRIu64
                                             " (%s) has ended, nobody can touch it, and it is %s",
@@ -221,9 +223,12 @@ static bool ended_lease_is_settled(Walk *w, const View *v, WalkLease *l) {
                 walk_lease_forget(w, l);
                 return true;
         }
-        /* It may have been given back long ago, and wait for nothing but to be scrubbed. */
-        if (!must_be && (streq(seen->state, "draining") || is_held_back(w, v, l)))
+        /* It may have been given back long ago, and wait for nothing but to be scrubbed; or a look that began before it was
+         * held up again is about to find that nobody does. */
+        if (!must_be && (streq(seen->state, "draining") || is_held_back(w, v, l))) {
+                w->may_go_on = true;
                 return true;
+        }
         if (!walk_lease_state_is(l, seen->state, "draining"))
                 return walk_not_yet("lease %" PRIu64 " (%s) is held up, and %s", l->id, l->label,
                                     seen->state);
@@ -445,6 +450,7 @@ static bool waiters_are_settled(Walk *w, const View *v) {
 }
 
 static bool is_settled(Walk *w, const View *v) {
+        w->may_go_on = false;
         if (!leases_are_settled(w, v))
                 return false;
         for (unsigned i = 0; i < WALK_REGIONS; i++)

@@ -12,9 +12,6 @@
 
 /* The daemon comes and goes, and finds what was done meanwhile. What that leads to is told by docs/restart.md. */
 
-#define START_DEADLINE_USEC (60 * USEC_PER_SEC)
-#define STOP_DEADLINE_USEC (2 * USEC_PER_SEC)
-
 static void write_config(Walk *w) {
         for (size_t i = 0; i < WALK_REGIONS; i++) {
                 if (walk_regions[i].late.size > 0 && !w->regions[i].late && w->n_restarts > 20 &&
@@ -31,7 +28,7 @@ void walk_start_daemon(Walk *w) {
         int r;
 
         write_config(w);
-        r = keeper_start(w->keeper, START_DEADLINE_USEC);
+        r = keeper_start(w->keeper, WALK_DEADLINE_USEC);
         if (r < 0)
                 walk_fail(w, "the daemon did not start: %s", strerror(-r));
         if (r > 0)
@@ -50,9 +47,10 @@ void walk_stop_daemon(Walk *w) {
         int status, r;
 
         walk_check(w, keeper_signal(w->keeper, SIGTERM) >= 0);
-        r = keeper_wait(w->keeper, STOP_DEADLINE_USEC, &status);
+        /* Two seconds, when it gets the processor; its threads get what others leave of it. */
+        r = keeper_wait(w->keeper, WALK_DEADLINE_USEC, &status);
         if (r < 0)
-                walk_fail(w, "the daemon has not left after 2 s: %s", strerror(-r));
+                walk_fail(w, "the daemon has not left: %s", strerror(-r));
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
                 walk_fail(w, "the daemon left with status %#x", (unsigned) status);
 }
@@ -61,7 +59,7 @@ static void kill_daemon(Walk *w) {
         int status;
 
         walk_check(w, keeper_signal(w->keeper, SIGKILL) >= 0);
-        walk_check(w, keeper_wait(w->keeper, START_DEADLINE_USEC, &status) >= 0);
+        walk_check(w, keeper_wait(w->keeper, WALK_DEADLINE_USEC, &status) >= 0);
         /* Had it died of itself, that would be another matter. */
         if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
                 walk_fail(w, "the daemon had ended before it was killed, with status %#x",
@@ -220,12 +218,15 @@ void walk_restart_plainly(Walk *w) {
 
 void walk_op_restart(Walk *w) {
         WalkWitnesses t = WALK_WITNESSES_COMPLETE;
-        bool careful = walk_chance(w, 2);
+        bool careful = walk_chance(w, 2), calm = false;
 
         walk_note(w, "restart%s", careful ? ", from rest" : "");
-        if (careful)
-                walk_settle(w);
+        /* When the first of them goes, the next may be granted what it waited for, before it goes as well. */
         walk_waiters_lost(w);
+        if (careful) {
+                walk_settle(w);
+                calm = walk_is_calm(w);
+        }
         if (!careful && walk_chance(w, 2))
                 kill_in_the_middle(w);
         else
@@ -235,7 +236,7 @@ void walk_op_restart(Walk *w) {
         walk_children_check(w);
         if (walk_chance(w, 4))
                 walk_device_change_unseen(w);
-        else if (careful) {
+        else if (calm) {
                 walk_witnesses_tamper(w, &t);
                 walk_children_check(w);
         }

@@ -12,7 +12,7 @@ bool walk_is_calm(const Walk *w) {
         for (size_t i = 0; i < WALK_WAITERS; i++)
                 if (w->waiters[i].bus && w->waiters[i].wait_usec < LONG_WAIT_USEC)
                         return false;
-        return w->settled;
+        return w->settled && !w->may_go_on;
 }
 
 WalkWaiter *walk_waiter_first(Walk *w, unsigned region) {
@@ -166,7 +166,11 @@ static void waiter_answered(Walk *w, WalkWaiter *q) {
                 l = walk_lease_new(w);
                 (void) snprintf(l->label, sizeof(l->label), "%s", q->label);
                 walk_granted(w, q->reply, l);
-                walk_check(w, l->n_slices == 1 && l->slices[0].size == q->size);
+                /* Its device may be another by now, of another size. */
+                walk_check(w, l->n_slices == 1 &&
+                                              l->slices[0].size ==
+                                                              (q->whole ? w->regions[q->region].size
+                                                                        : q->size));
         }
         walk_waiter_drop(w, q);
         w->settled = false;

@@ -21,7 +21,8 @@
 #define WALK_BOUND 8U
 #define WALK_WAITERS 6U
 #define WALK_GRANULE (64 * KIB)
-#define WALK_DEADLINE_USEC (30 * USEC_PER_SEC)
+/* Threads that scrub run when nobody else does, and what failed is tried again after up to 30 s. */
+#define WALK_DEADLINE_USEC (120 * USEC_PER_SEC)
 
 typedef struct WalkSpan {
         uint64_t offset;
@@ -157,6 +158,7 @@ typedef struct Walk {
         size_t n_ids, room_for_ids;
         uint64_t next_order;
         bool settled; /* nothing has happened since the daemon was seen at rest */
+        bool may_go_on; /* it was at rest only if what it has begun to look at does not end otherwise */
         bool may_find; /* since the last start nobody has looked for leases that the daemon made up */
         uint64_t fail_mmap; /* which of the daemon's mappings will fail; 0: none */
         bool may_orphan;    /* a caller of a persistent lease left before the answer */
