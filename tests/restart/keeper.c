@@ -416,6 +416,16 @@ size_t keeper_n_stored(Keeper *k) {
         return n;
 }
 
+bool keeper_has_stored(Keeper *k, const char *name) {
+        bool found = false;
+
+        lock(k);
+        for (size_t i = 0; i < k->store.n; i++)
+                found = found || streq(k->store.items[i].name, name);
+        unlock(k);
+        return found;
+}
+
 const char *keeper_stored_name(Keeper *k, size_t i) {
         const char *name;
 

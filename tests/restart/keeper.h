@@ -48,6 +48,7 @@ char *keeper_log_text(Keeper *k); /* standard error since the last start. To be 
 const char *keeper_log_path(const Keeper *k); /* of all starts */
 const char *keeper_runtime_dir(const Keeper *k);
 
+bool keeper_has_stored(Keeper *k, const char *name); /* at any time */
 /* The store, the newest first: so they are passed, too. The descriptors stay the keeper's. */
 size_t keeper_n_stored(Keeper *k);
 const char *keeper_stored_name(Keeper *k, size_t i);

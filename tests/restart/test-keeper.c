@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -78,13 +79,16 @@ static void test_exit_before_ready(void **state) {
 
 static void test_timeout(void **state) {
         Keeper *k = keeper("wait");
-        pid_t pid;
+        struct pollfd ended = {.events = POLLIN};
 
         assert_int_equal(keeper_start(k, 1000), -ETIMEDOUT);
-        pid = keeper_pid(k);
-        assert_true(pid > 0);
+        assert_true(keeper_pid(k) > 0);
+        ended.fd = fd_copy(keeper_pidfd(k));
+        assert_true(ended.fd >= 0);
+        assert_int_equal(poll(&ended, 1, 0), 0);
         keeper_free(k);
-        assert_int_equal(kill(pid, 0), -1);
+        assert_int_equal(poll(&ended, 1, 0), 1);
+        (void) close(ended.fd);
 }
 
 /* Whatever it sent before it died is in the store, the newest first, and is there at the next start. */

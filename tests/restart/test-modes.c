@@ -70,10 +70,7 @@ static void restart(Bed *b, const char *config) {
 
 static bool stored(Bed *b, const char *name) {
         assert_int_equal(keeper_pump(b->keeper), 0);
-        for (size_t i = 0; i < keeper_n_stored(b->keeper); i++)
-                if (streq(keeper_stored_name(b->keeper, i), name))
-                        return true;
-        return false;
+        return keeper_has_stored(b->keeper, name);
 }
 
 static bool recorded(Bed *b, const char *name) {

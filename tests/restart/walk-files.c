@@ -127,11 +127,10 @@ static bool store_is_settled(Walk *w) {
                 return walk_not_yet("%zu descriptors are stored", keeper_n_stored(w->keeper));
         for (size_t i = 0; i < WALK_REGIONS; i++) {
                 char name[32];
-                bool found = false;
+                bool found;
 
                 (void) snprintf(name, sizeof(name), "region-%s", walk_regions[i].name);
-                for (size_t k = 0; k < keeper_n_stored(w->keeper); k++)
-                        found = found || streq(keeper_stored_name(w->keeper, k), name);
+                found = keeper_has_stored(w->keeper, name);
                 if (found == w->regions[i].gone)
                         return walk_not_yet("%s is%s stored", name, found ? "" : " not");
         }
