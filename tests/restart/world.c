@@ -10,9 +10,10 @@
 #include "egm-names.h"
 #include "fd-util.h"
 
-#define START_TIMEOUT_USEC (20 * USEC_PER_SEC)
-#define END_TIMEOUT_USEC (20 * USEC_PER_SEC)
-#define SETTLE_TIMEOUT_USEC (20 * USEC_PER_SEC)
+/* Threads that scrub run when nobody else does. */
+#define START_TIMEOUT_USEC (120 * USEC_PER_SEC)
+#define END_TIMEOUT_USEC (120 * USEC_PER_SEC)
+#define SETTLE_TIMEOUT_USEC (120 * USEC_PER_SEC)
 /* A signal may be what went wrong: without one, look again. */
 #define LOOK_AGAIN_USEC (50 * USEC_PER_MSEC)
 /* As often as a plan may strike, and once more. */
