@@ -328,17 +328,27 @@ void played_gone(const char *name) {
 bool played_stuff(void) {
         struct pollfd p = {.fd = sd_bus_get_fd(bus), .events = POLLOUT};
 
-        for (unsigned n = 0; n < STUFF_MAX && poll(&p, 1, STUFFED_MSEC) == 1; n++) {
-                sd_bus_message *m =
-                                played_call(EGM_PATH, "org.freedesktop.DBus.Properties", "GetAll");
+        for (unsigned n = 0; n < STUFF_MAX; n++) {
+                sd_bus_message *m;
                 uint64_t cookie;
 
+                if (poll(&p, 1, STUFFED_MSEC) == 0)
+                        return true;
+                m = played_call(EGM_PATH, "org.freedesktop.DBus.Properties", "GetAll");
                 assert_true(sd_bus_message_append(m, "s", EGM_MANAGER_INTERFACE) >= 0);
                 assert_true(sd_bus_message_set_sender(m, ":65534.1") >= 0);
                 assert_true(sd_bus_send(bus, m, &cookie) >= 0);
                 sd_bus_message_unref(m);
         }
-        return poll(&p, 1, 0) == 0;
+        return false;
+}
+
+void played_stop_daemon(void) {
+        assert_int_equal(kill(pid, SIGSTOP), 0);
+}
+
+void played_continue_daemon(void) {
+        assert_int_equal(kill(pid, SIGCONT), 0);
 }
 
 void played_be_silent(void) {

@@ -43,6 +43,9 @@ void played_settle(void);
 /* Until the bus was asked once more what somebody has read, and has answered. */
 void played_await_stats(void);
 size_t played_count_done(const Asked *a, size_t n);
+/* In between, what is said waits: egmd finds all of it at once. */
+void played_stop_daemon(void);
+void played_continue_daemon(void);
 /* That caller has gone. */
 void played_gone(const char *name);
 /* Says what it can, and hears nothing, until egmd takes no more of it. False: egmd takes all. */

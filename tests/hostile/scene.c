@@ -277,10 +277,12 @@ static int one_round(sd_bus *bus, uint32_t ret_usec[3]) {
                            "GetAll");
         acquire = bed_call_new(bus, EGM_PATH, EGM_MANAGER_INTERFACE, "AcquireLease");
         r = sd_bus_message_append(get, "s", EGM_REGION_INTERFACE);
+        /* What it had before comes back when threads run that run when nobody else does. */
         if (r >= 0)
-                r = sd_bus_message_append(acquire, "a{sv}", 1, "Slices", "aa{sv}", 1, 3, "Size",
+                r = sd_bus_message_append(acquire, "a{sv}", 2, "Slices", "aa{sv}", 1, 3, "Size",
                                           "t", (uint64_t) SCENE_GRANULE, "Region", "s", "egm4",
-                                          "Align", "t", (uint64_t) SCENE_GRANULE);
+                                          "Align", "t", (uint64_t) SCENE_GRANULE, "WaitUSec", "t",
+                                          (uint64_t) DEADLINE_USEC / 2);
         if (r >= 0)
                 r = sd_bus_message_seal(get, 1, 0);
         if (r >= 0)
@@ -520,7 +522,7 @@ sd_bus_message *scene_acquire_call(sd_bus *bus, uint64_t size, const char *lifet
 
 Granted scene_acquire(sd_bus *bus, uint64_t size, const char *lifetime) {
         /* What was lent before may still be on its way back. */
-        sd_bus_message *m = scene_acquire_call(bus, size, lifetime, 20 * USEC_PER_SEC),
+        sd_bus_message *m = scene_acquire_call(bus, size, lifetime, DEADLINE_USEC / 2),
                        *reply = NULL;
         sd_bus_error e = SD_BUS_ERROR_NULL;
         Granted g;

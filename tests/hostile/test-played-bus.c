@@ -392,7 +392,9 @@ static void test_objects(void **state) {
                 is_error(a + i, NULL, NULL);
 
         played_be_silent();
+        played_stop_daemon();
         ask_for_objects(a, ELEMENTSOF(a));
+        played_continue_daemon();
         played_send(OTHER, played_call(EGM_PATH, OBJECT_MANAGER, "GetManagedObjects"), &other);
         played_collect(a, ELEMENTSOF(a));
         played_collect(&other, 1);
