@@ -177,6 +177,8 @@ int main(int argc, char *argv[]) {
 
         if (argc > 1 && streq(argv[1], "--holder"))
                 return walk_holder_main(argc, argv);
+        if (argc == 5 && streq(argv[1], "--foreign"))
+                _exit(walk_foreign_main(argv[2], argv[3], argv[4]));
         if (argc != 2 && !(argc == 3 && streq(argv[2], "--cycles"))) {
                 (void) fprintf(stderr, "Usage: test-walk EGMD [--cycles]\n");
                 return 2;

@@ -107,7 +107,7 @@ static int become_nobody(void) {
         return 0;
 }
 
-static int foreign_call(const char *path, const char *method, const char *types) {
+int walk_foreign_main(const char *path, const char *method, const char *types) {
         sd_bus_error e = SD_BUS_ERROR_NULL;
         sd_bus *bus;
         int r;
@@ -150,8 +150,12 @@ void walk_op_foreign(Walk *w) {
         (void) fflush(NULL);
         pid = fork();
         walk_check(w, pid >= 0);
-        if (pid == 0)
-                _exit(foreign_call(l->path, reopen ? "Reopen" : "Release", reopen ? "" : "a{sv}"));
+        /* As a program of its own: what a thread beside us was about when it forked would be left half done. */
+        if (pid == 0) {
+                (void) execl(w->self, w->self, "--foreign", l->path, reopen ? "Reopen" : "Release",
+                             reopen ? "" : "a{sv}", NULL);
+                _exit(1);
+        }
         walk_check(w, waitpid(pid, &status, 0) == pid);
         if (status != 0)
                 walk_fail(w, "somebody else's call ended with status %#x", (unsigned) status);

@@ -405,6 +405,8 @@ void walk_release(Walk *w, WalkLease *l);
 void walk_op_release(Walk *w);
 void walk_op_release_again(Walk *w);
 void walk_op_foreign(Walk *w);
+/* argv of who is somebody else: SELF --foreign PATH METHOD TYPES */
+int walk_foreign_main(const char *path, const char *method, const char *types);
 void walk_op_reopen(Walk *w);
 void walk_op_bind(Walk *w);
 void walk_op_schedulable(Walk *w);
