@@ -25,7 +25,8 @@ if [ -n "${EGM_TEST_GROUP-}" ]; then
         echo "egm:x:$EGM_TEST_GROUP:" >>"$tmp/group"
         printf '#!/bin/sh\nmount --bind "%s" /etc/group && exec "%s" "$@"\n' "$tmp/group" "$egmd" >"$tmp/egmd"
         chmod +x "$tmp/egmd"
-        [ -z "${EGM_TEST_BUS_TIMEOUT-}" ] || export SYSTEMD_BUS_TIMEOUT="$EGM_TEST_BUS_TIMEOUT"
+        # How long polkit may think.
+        export SYSTEMD_BUS_TIMEOUT="${EGM_TEST_BUS_TIMEOUT:-90}"
         unshare --mount --propagation=private "$tmp/egmd" --simulate=gb200 --scale=8192 --bus="$bus" 2>"$tmp/egmd.log" &
         unset SYSTEMD_BUS_TIMEOUT
 elif [ -n "${EGM_TEST_VALGRIND-}" ]; then
