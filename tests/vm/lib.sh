@@ -69,9 +69,10 @@ relay() { # relay DESCRIPTION COMMAND...
         report "$status" "$description" "$*: status $status"
 }
 
-# For what has no event to wait for.
+# For what has no event to wait for. The seconds are those of a machine that has its processor for itself; one that is
+# emulated beside another gets four times that.
 wait_until() { # wait_until SECONDS COMMAND...
-        local end=$((SECONDS + $1))
+        local end=$((SECONDS + 4 * $1))
         shift
         until "$@" >/dev/null 2>&1; do
                 [ "$SECONDS" -lt "$end" ] || return 1
@@ -93,12 +94,12 @@ finish() { # a case that ends here has run to its end
 sim_load() { # sim_load [PARAMETER=VALUE...]; waits for udev
         modprobe -q auxiliary 2>/dev/null
         insmod /job/egmsim.ko "variant=$VARIANT" "$@" || return 1
-        udevadm settle --timeout=60
+        udevadm settle --timeout=240
 }
 
 sim_unload() {
         rmmod egmsim || return 1
-        udevadm settle --timeout=60
+        udevadm settle --timeout=240
 }
 
 sim_state() { # sim_state N FIELD
@@ -129,8 +130,10 @@ sim_hold() { # sim_hold Y|N: scrubs stand still
         echo "$1" >/sys/module/egmsim/parameters/scrub_hold
 }
 
-hold_open() { # hold_open FILE: keeps it open, until hold_close
-        egm-probe hold "$1" >/run/hold.out &
+hold_open() { # hold_open FILE [PREFIX...]: keeps it open, until hold_close; PREFIX makes it somebody else
+        # What the one before said is not taken for this one's: it begins when it gets to run.
+        rm -f /run/hold.out
+        "${@:2}" egm-probe hold "$1" >/run/hold.out &
         holder=$!
         wait_until 60 grep -qx open /run/hold.out
 }
@@ -160,8 +163,13 @@ region_is() { # region_is NAME PROPERTY WANTED
 }
 
 region_settled() { # region_settled NAME: usable, and all of it clean, lent or bad
-        region_is "$1" State ready && region_is "$1" Dirty 0 && region_is "$1" Scrubbing 0 &&
-                region_is "$1" Draining 0
+        # At one look: between two, bytes that drain become dirty.
+        [ "$(egmctl show-region "$1" -p State -p Draining -p Dirty -p Scrubbing --value | tr '\n' ' ')" = "ready 0 0 0 " ]
+}
+
+# systemd hears of what it is to keep, or to let go of, in its own time.
+descriptors_kept() { # descriptors_kept COUNT
+        [ "$(systemctl show -P NFileDescriptorStore egmd)" = "$1" ]
 }
 
 # A process that has a slice, until vm_stop: fails if that was not zero.
@@ -283,7 +291,7 @@ while read -r what offset size; do
         egm-attempt "$what" "$1" "$offset" "$size" >/run/inside.out
 done </run/inside.in
 END
-        rm -f /run/inside.{in,out,pid}
+        rm -f /run/inside.{in,out,pid,said}
         mkfifo /run/inside.in /run/inside.out
         egmctl run --lease="$1" -- bash /run/inside.sh '{0.fd}' '{0.offset}' &
         inside=$!
@@ -295,7 +303,12 @@ END
 }
 inside() { # inside WHAT OFFSET SIZE
         echo "$*" >&7
-        timeout 20 head -n 1 /run/inside.out
+        timeout 120 head -n 1 /run/inside.out
+}
+# One that stays: what it says at first comes into /run/inside.said. Once for every inside_start.
+inside_stays() { # inside_stays WHAT OFFSET SIZE
+        inside "$@" >/run/inside.said &
+        wait_until 20 grep -q mapped /run/inside.said
 }
 inside_stop() {
         exec 7>&-
@@ -304,7 +317,7 @@ inside_stop() {
         return 0
 }
 outside() { # outside WHAT OFFSET SIZE: root, with the very same open file
-        timeout 20 egm-attempt --from="$pid" "$1" "$number" "$2" "$3"
+        timeout 120 egm-attempt --from="$pid" "$1" "$number" "$2" "$3"
 }
 # The lease of who is inside goes from $at for $slice bytes; a page is $page.
 gate_is_closed() { # gate_is_closed WHEN

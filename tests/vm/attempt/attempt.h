@@ -12,7 +12,7 @@
 #define PAGE UINT64_C(4096) /* the VM's kernel has no other */
 #define SLICE (2 * MIB)
 #define REGION_SIZE (3 * SLICE)
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 240000
 
 /* What somebody sees who got through; otherwise there is an errno. */
 typedef enum Seen {

@@ -8,7 +8,7 @@
 
 #include "stage.h"
 
-#define ACTOR_SECONDS 400U
+#define ACTOR_SECONDS 1200U
 
 static const Who whos[] = {{"root", 0}, {"nobody", 65534}};
 

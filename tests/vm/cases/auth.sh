@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # variants: S4
-# seconds: 300
+# seconds: 500
 # Who may do what, and see what, on the system bus with a real polkit: root, a member of the group, nobody.
 . "$LIB"
 size=67108864

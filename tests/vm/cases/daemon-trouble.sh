@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 200
+# seconds: 400
 # The installed daemon where somebody has a region already, and where memory is bad.
 . "$LIB"
 size=67108864

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 200
+# seconds: 400
 # A whole region, handed over by path to a user of its own, as libvirt and KubeVirt take it.
 . "$LIB"
 size=67108864
@@ -30,12 +30,7 @@ check_fails "nothing else is lent of it" "" egmctl run --size=2M --region=egm4 -
 check "its user writes" $as_vmm egm-probe fill /dev/egm4 0 "$size" 7
 check_fails "somebody else cannot open it" "EACCES" setpriv --reuid=54321 --clear-groups egm-probe open /dev/egm4
 
-cat >/run/vmm.sh <<-END
-	exec $as_vmm egm-probe hold /dev/egm4
-END
-bash /run/vmm.sh >/run/hold.out &
-holder=$!
-check "its user keeps it open" wait_until 60 grep -qx open /run/hold.out
+check "its user keeps it open" hold_open /dev/egm4 $as_vmm
 
 pid=$(systemctl show -P MainPID egmd)
 kill -9 "$pid"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # variants: S4
-# seconds: 120
+# seconds: 300
 # kernel: preempt=full
 # A fully preemptible kernel: since Linux 6.2 as good as any; before, the programs may find nothing where there is something, so
 # that nothing is called enforced there.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # variants: S4
-# seconds: 120
+# seconds: 400
 # kernel: lsm=lockdown,capability,yama,apparmor
 # A kernel whose list of security modules lacks bpf: nothing is called enforced, and it is said once how to get there.
 . "$LIB"

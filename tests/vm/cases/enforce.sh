@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # variants: K2 S4
-# seconds: 900
+# seconds: 1800
 # Enforced leases, and that they stay so: whatever happens to egmd, the gate is closed.
 . "$LIB"
 size=67108864 slice=8388608 page=65536
@@ -104,8 +104,7 @@ gate_is_closed "and again"
 # ---- a lease ends ----
 
 # A descriptor alone holds nothing up, as nobody can do anything with it; a mapping does.
-inside hold "$at" $page >/run/hold.first &
-check "a mapping is there" wait_until 20 grep -q mapped /run/hold.first
+check "a mapping is there" inside_stays hold "$at" $page
 check "it is released" egmctl release "$id"
 is "nobody maps it any more" "$(outside map "$at" $page)" EACCES
 held_up() { lease_property "$id" HeldUpBy | grep -q egm-attempt; }
@@ -126,13 +125,13 @@ check "somebody runs on that" inside_start "$next"
 gate_is_closed "for the next one"
 
 # Who may only read gets no more when it is over.
-timeout 120 cat /run/inside.out >/run/protect.out &
+timeout 300 cat /run/inside.out >/run/inside.said &
 echo "protect $at $page" >&7
-check "he reads" wait_until 20 grep -q mapped /run/protect.out
+check "he reads" wait_until 20 grep -q mapped /run/inside.said
 check "it is released" egmctl release "$next"
 is "and drains" "$(lease_property "$next" State)" draining
 echo >&7
-check "he may not write" wait_until 20 grep -q EACCES /run/protect.out
+check "he may not write" wait_until 20 grep -q EACCES /run/inside.said
 check "and it is over" wait_until 60 gone "$next"
 check "all is clean" wait_until 60 region_settled egm4
 inside_stop
@@ -140,8 +139,7 @@ inside_stop
 # Released under somebody who maps again and again.
 next=$(egmctl lease --persistent --label=fourth --size=$slice --region=egm4 -p Id --value)
 check "somebody runs on the next one" inside_start "$next"
-inside again "$at" $page >/run/again.first &
-check "he maps" wait_until 20 grep -q mapped /run/again.first
+check "he maps" inside_stays again "$at" $page
 check "it is released" egmctl release "$next"
 check "he is refused, and it is over" wait_until 60 gone "$next"
 inside_stop

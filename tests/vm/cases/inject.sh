@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 200
+# seconds: 400
 # A small VMM that opens its memory by path, as QEMU does, on the device itself: egm-probe opens, maps, writes and compares.
 . "$LIB"
 size=67108864 slice=8388608

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # variants: R2 S4
-# seconds: 900
+# seconds: 1500
 # Everything that somebody could try to get at another tenant's memory, as docs/security-attempts.md says it ends; and all of
 # it once more without the gate, where what the gate alone refuses must get through.
 . "$LIB"

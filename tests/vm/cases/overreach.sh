@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # variants: R2 S4
-# seconds: 400
+# seconds: 600
 # Who maps more than he was lent, where the kernel does not see to it: found on the real driver's mappings, from within the unit.
 . "$LIB"
 size=67108864 slice=8388608 page=65536

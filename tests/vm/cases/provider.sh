@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 120
+# seconds: 300
 # The daemon's own hand on the device: what it makes of each version of the driver.
 . "$LIB"
 size=0x4000000

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 240
+# seconds: 600
 # egmd stops in the middle of everything, and says what it leaves behind; the next one finds it. What it finds and does
 # not understand it leaves alone.
 . "$LIB"
@@ -21,10 +21,11 @@ K2) much=64M ;;
 *) much=192M ;;
 esac
 
-# 2 s are promised; an emulated machine that others keep busy gets three more.
+# 2 s are promised to a machine that has its processor. Here it only must not be for as long as what it is in the middle of would
+# take, nor so long that systemd ends it.
 stop_and_see() { # stop_and_see WHAT LEASES
         check "it stops: $1" systemctl stop egmd
-        check "soon: $1" stopped_within 5
+        check "soon: $1" stopped_within 25
         is "in peace: $1" "$(systemctl show -P Result egmd) $(systemctl show -P ExecMainStatus egmd)" \
                 "success 0"
         like "it says how many remain: $1" "$(systemctl show -P StatusText egmd)" "^$2 lease"
@@ -51,12 +52,18 @@ else
 fi
 check "somebody fills much of the other region" vm_start much 9 --size=$much --region=egm5
 place=$(vm_slice much)
+# Zeroing what he leaves takes minutes from here on.
+conf=/etc/egmd/egmd.conf.d/test.conf
+mkdir -p "${conf%/*}"
+trap 'rm -f "$conf"' EXIT
+printf '[Egmd]\nScrubBandwidth=256K\n' >"$conf"
+check "it restarts, in no hurry" systemctl restart egmd
 check "and leaves" vm_stop much
-# If that is over before we look: so be it.
-wait_until 2 scrubs || echo "# clean already"
+check "what he had is being zeroed" wait_until 60 scrubs
 stop_and_see "while scrubbing" "[$remain-$((remain + 1))]"
 check_fails "nothing answers" "" egmctl list-leases
 
+rm "$conf"
 check "it starts" systemctl start egmd || bail
 like "the lease is there" "$(leases_kept)" "keep-one"
 is "in its place" "$(vm_slice keep-one)" egm4:0:16777216
@@ -88,7 +95,7 @@ check "there is state of a newer version" write_newer
 check_fails "egmd does not start with it" "" systemctl restart egmd
 check "and says why" wait_until 60 refused
 check "it leaves it alone" grep -q 1000000 $newer
-is "systemd still has the descriptors" "$(systemctl show -P NFileDescriptorStore egmd)" 2
+check "systemd still has the descriptors" wait_until 60 descriptors_kept 2
 check "the newer version takes it away" rm $newer
 check "it starts" wait_until 60 systemctl start egmd
 is "and nothing is lost" "$(leases_kept)" "$before"
@@ -109,10 +116,12 @@ is "and free" "$(region egm4 Free)" "$size"
 
 # Of a lease that is in nobody's hands but for a mapping, a stop (before systemd 254) leaves nothing that the region
 # could be had back by. What is mapped stays as it is, and nobody else gets any of it.
+systemd=$(systemctl --version | awk '{ print $2; exit }')
 check "one has nothing but a mapping" tenant_keep keep-mapped split egm4 8M || bail
 check "it stops" systemctl stop egmd
+[ "$systemd" -ge 254 ] || check "what systemd kept goes with it" wait_until 60 descriptors_kept 0
 check "it starts" systemctl start egmd
-if [ "$(systemctl --version | awk '{ print $2; exit }')" -lt 254 ]; then
+if [ "$systemd" -lt 254 ]; then
         is "the lease is lost" "$(egmctl show-lease "$(tenant_lease keep-mapped)" -p State --value)" \
                 lost
         check "the region is not had" wait_until 60 region_is egm4 State held-elsewhere

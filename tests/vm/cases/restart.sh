@@ -163,7 +163,7 @@ done
 check "all comes back" wait_until 60 both_settled
 is "and is free" "$(region egm4 Free) $(region egm5 Free)" "$size4 $size5"
 is "no lease is left" "$(egmctl list-leases --no-legend)" ""
-is "a descriptor for each region" "$(systemctl show -P NFileDescriptorStore egmd)" 2
+check "a descriptor for each region" wait_until 60 descriptors_kept 2
 journalctl --sync
 # The others may end with a lease that nobody has any more when its region is lost by a stop.
 is "nothing else happened" \

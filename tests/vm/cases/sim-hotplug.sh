@@ -1,17 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 240
+# seconds: 400
 # Regions and GPUs that come and go while the module is loaded, also under open files.
 . "$LIB"
 
 events_start() {
+        rm -f /run/events
         udevadm monitor --kernel --subsystem-match=egm >/run/events &
         monitor=$!
         wait_until 60 grep -q KERNEL /run/events
 }
 
 events_stop() { # sequence of "add egm4 remove egm4 ..."
-        udevadm settle --timeout=60
+        udevadm settle --timeout=240
         wait_until 60 events_are "$1"
         kill "$monitor"
         wait "$monitor" 2>/dev/null

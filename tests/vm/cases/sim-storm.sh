@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 240
+# seconds: 400
 # Everything at once: whoever blames the daemon for an oops must not have to doubt the stand-in.
 . "$LIB"
 sim_load size=0x1000000,0x1000000 scrub_step=0x100000 late_ms=1 || bail
@@ -54,14 +54,14 @@ done
 readers &
 pids+=($!)
 wait "${pids[@]}"
-udevadm settle --timeout=60
+udevadm settle --timeout=240
 
 for id in 4 5; do
         sim_present $id 0
         sim_gpus $id 0
         sim_gpus $id 2
         sim_present $id 1
-        udevadm settle --timeout=60
+        udevadm settle --timeout=240
         is "egm$id: nobody has it open" "$(sim_state $id opens)" 0
         check "egm$id: new and clean" egm-probe expect /dev/egm$id 0 0x1000000 0
 done

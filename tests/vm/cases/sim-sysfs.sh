@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# seconds: 240
+# seconds: 400
 # What sysfs shows of the regions and their GPUs, and when.
 . "$LIB"
 

@@ -9,7 +9,7 @@
 #define EGM_RETIRED_PAGES_LIST 0x4564U
 #define PAGE UINT64_C(4096) /* the VM's kernel has no other */
 #define TIB (UINT64_C(1) << 40)
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 240000
 
 typedef enum Variant {
         VARIANT_K2,

@@ -117,6 +117,16 @@ static int send_to(const char *path, int fd) {
         return read(s, &byte, 1) == 1 ? EXIT_SUCCESS : fail("nobody took it");
 }
 
+/* Whoever sees the socket can connect to it: it gets its name when it listens. */
+static int listen_at(int s, const char *path) {
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s.new", path);
+        if (bind(s, (struct sockaddr *) &a, sizeof(a)) < 0 || listen(s, 1) < 0)
+                return -errno;
+        return rename(a.sun_path, path) < 0 ? -errno : 0;
+}
+
 static int receive_at(const char *path, int *ret) {
         _cleanup_close_ int s = -EBADF, peer = -EBADF;
         char byte;
@@ -129,7 +139,7 @@ static int receive_at(const char *path, int *ret) {
         struct sockaddr_un a;
 
         s = socket_at(path, &a);
-        if (s < 0 || bind(s, (struct sockaddr *) &a, sizeof(a)) < 0 || listen(s, 1) < 0)
+        if (s < 0 || listen_at(s, path) < 0)
                 return fail_errno("cannot listen");
         peer = accept4(s, NULL, NULL, SOCK_CLOEXEC);
         if (peer < 0 || recvmsg(peer, &m, MSG_CMSG_CLOEXEC) != 1 ||

@@ -80,10 +80,10 @@ static int acquire(Tenant *t, const char *region, uint64_t size, bool persistent
         if (r < 0)
                 return failed(t, r, "map");
         r = memory_check_zero(&t->memory);
-        if (r >= 0)
-                r = memory_fill(&t->memory);
-        if (r < 0)
-                return r;
+        return r < 0 ? r : memory_fill(&t->memory);
+}
+
+static int say_filled(const Tenant *t) {
         printf("filled %s %s\n", t->id, t->memory.place);
         return fflush(stdout) == 0 ? 0 : -EIO;
 }
@@ -130,13 +130,6 @@ static int keep(Tenant *t) {
                 return r;
         printf("intact %" PRIu64 "\n", rounds + 1);
         return fflush(stdout) == 0 ? 0 : -EIO;
-}
-
-static int keep_whole(Tenant *t) {
-        int r;
-
-        r = egm_watch_new(t->connection, on_event, t, &t->watch);
-        return r < 0 ? failed(t, r, "watch") : keep(t);
 }
 
 /* Everything but the mapping, or but the lifetime. */
@@ -211,11 +204,16 @@ static int run(Tenant *t, const char *kind, const char *region, uint64_t size) {
         if (streq(kind, "reopen"))
                 return reopen(t, region);
         r = acquire(t, region, size, streq(kind, "persistent"));
+        /* Whoever hears that it has filled its memory may take the device away at once. */
+        if (r >= 0 && streq(kind, "whole"))
+                r = egm_watch_new(t->connection, on_event, t, &t->watch);
+        if (r >= 0)
+                r = say_filled(t);
         if (r < 0 || streq(kind, "persistent"))
-                return r;
+                return r < 0 ? failed(t, r, "start") : 0;
         if (streq(kind, "split"))
                 return keep_split(t);
-        return streq(kind, "bound") ? keep_bound(t) : keep_whole(t);
+        return streq(kind, "bound") ? keep_bound(t) : keep(t);
 }
 
 int main(int argc, char *argv[]) {

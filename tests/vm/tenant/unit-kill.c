@@ -7,7 +7,7 @@
 
 /* egm-unit-kill UNIT: SIGKILL for its main process, and until systemd has another one that is ready. */
 
-#define DEADLINE_USEC (60 * USEC_PER_SEC)
+#define DEADLINE_USEC (240 * USEC_PER_SEC)
 #define SYSTEMD "org.freedesktop.systemd1"
 #define UNIT_INTERFACE SYSTEMD ".Unit"
 #define SERVICE_INTERFACE SYSTEMD ".Service"
