@@ -39,7 +39,7 @@ static InjectPage retired[] = {{0, 4 * KIB}, {64 * KIB, 4 * KIB}};
 
 static Bed *bed_get(void) {
         static Bed bed;
-        int fds[2];
+        int fds[2], nothing;
 
         if (bed.memory)
                 return &bed;
@@ -72,7 +72,10 @@ static Bed *bed_get(void) {
         bed.memory = mmap(NULL, MEMORY_SIZE + bed.page, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         FUZZ_CHECK(bed.memory != MAP_FAILED);
-        FUZZ_CHECK(mprotect(bed.memory + MEMORY_SIZE, bed.page, PROT_NONE) == 0);
+        /* Past the end of a file: what may only not be touched can still be read by /proc/PID/mem. */
+        nothing = memfd_create("nothing", MFD_CLOEXEC);
+        FUZZ_CHECK(nothing >= 0 && mmap(bed.memory + MEMORY_SIZE, bed.page, PROT_READ,
+                                        MAP_SHARED | MAP_FIXED, nothing, 0) != MAP_FAILED);
         return &bed;
 }
 
