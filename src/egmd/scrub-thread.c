@@ -221,8 +221,9 @@ static int thread_look_ahead(ScrubThread *t, uint64_t offset) {
             offset - w->offset < w->size / 2 || atomic_load(&w->followed))
                 return 0;
         /* Under the lock: who decides to map it and is then not given a processor would map it when the others are through
-         * with it. */
-        (void) pthread_mutex_lock(&t->task->lock);
+         * with it. But whoever would have to wait for the lock has better things to do: most likely it is being mapped. */
+        if (pthread_mutex_trylock(&t->task->lock) != 0)
+                return 0;
         if (!atomic_load(&w->followed))
                 r = thread_get_window_locked(t, end, &t->ahead);
         (void) pthread_mutex_unlock(&t->task->lock);
