@@ -180,7 +180,8 @@ static int end_holders(Release *release, egm_lease_info *l) {
 /* Was that because it left meanwhile? The bus has told us so before it refused the call. */
 static bool daemon_left(Release *release, int error) {
         if (error == -EHOSTUNREACH || error == -ETIMEDOUT)
-                (void) egm_connection_dispatch(release->connection);
+                while (!release->daemon_left && egm_connection_dispatch(release->connection) > 0)
+                        ;
         return release->daemon_left;
 }
 
