@@ -344,7 +344,11 @@ bool played_stuff(void) {
 }
 
 void played_stop_daemon(void) {
+        int status;
+
         assert_int_equal(kill(pid, SIGSTOP), 0);
+        assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+        assert_true(WIFSTOPPED(status));
 }
 
 void played_continue_daemon(void) {
