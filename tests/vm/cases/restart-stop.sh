@@ -32,7 +32,7 @@ stop_and_see() { # stop_and_see WHAT LEASES
 }
 
 scrubs() {
-        [ "$(region egm5 Scrubbing)" != 0 ]
+        [ "$(region egm5 Scrubbing)" -gt 0 ]
 }
 
 exec 3>&1

@@ -204,13 +204,17 @@ static int run(Tenant *t, const char *kind, const char *region, uint64_t size) {
         if (streq(kind, "reopen"))
                 return reopen(t, region);
         r = acquire(t, region, size, streq(kind, "persistent"));
+        if (r < 0)
+                return r;
         /* Whoever hears that it has filled its memory may take the device away at once. */
-        if (r >= 0 && streq(kind, "whole"))
+        if (streq(kind, "whole")) {
                 r = egm_watch_new(t->connection, on_event, t, &t->watch);
-        if (r >= 0)
-                r = say_filled(t);
+                if (r < 0)
+                        return failed(t, r, "watch");
+        }
+        r = say_filled(t);
         if (r < 0 || streq(kind, "persistent"))
-                return r < 0 ? failed(t, r, "start") : 0;
+                return r;
         if (streq(kind, "split"))
                 return keep_split(t);
         return streq(kind, "bound") ? keep_bound(t) : keep(t);
