@@ -65,6 +65,7 @@ static void test_put_and_remove(void **state) {
         pthread_t thread;
         struct stat a, b;
         char text[512];
+        int early;
 
         memory = memfd_create("stored", MFD_CLOEXEC);
         assert_true(fd_store_put("region-egm4", memory) > 0);
@@ -90,11 +91,12 @@ static void test_put_and_remove(void **state) {
         assert_string_equal(text, "BARRIER=1");
         assert_true(got >= 0);
         /* As long as it is not done with it that is waited for, or given up. */
-        assert_true(atomic_load(&settled) <= 0);
+        early = atomic_load(&settled);
+        assert_true(early == 0 || early == -ETIMEDOUT);
         safe_close(got);
         assert_int_equal(pthread_join(thread, NULL), 0);
         /* Where the machine had no time for us for a second, it has given up. */
-        assert_int_not_equal(atomic_load(&settled), 0);
+        assert_true(atomic_load(&settled) > 0 || atomic_load(&settled) == -ETIMEDOUT);
 
         assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
         assert_int_equal(fd_store_put("region-egm4", memory), 0);
